@@ -1,0 +1,45 @@
+"""The checks: each asks one question of a model. ``find_checks`` lists those that are installed."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from ..errors import SettingsError
+
+if TYPE_CHECKING:
+    from ._base import Check
+
+GROUP = "pytest_backdoor.checks"
+CHEAPEST_FIRST = ("provenance", "litmus", "reversal")
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    known = [name for name in CHEAPEST_FIRST if name in found]
+    return {name: found[name] for name in [*known, *sorted(set(found) - set(known))]}
+
+
+def check_names(wanted: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """The names of the installed checks, or of the ``wanted`` ones, from the cheapest to the dearest.
+
+    Nothing is imported. Raises SettingsError for a name that no installed check has.
+    """
+    installed = _installed()
+    unknown = [name for name in wanted or () if name not in installed]
+    if unknown:
+        raise SettingsError(f"There is no check named {', '.join(unknown)}; installed: {', '.join(installed)}.")
+    return tuple(name for name in installed if wanted is None or name in wanted)
+
+
+def load_check(name: str) -> Check:
+    """A new instance of the check ``name``. Raises SettingsError if it cannot be loaded."""
+    (name,) = check_names((name,))
+    point = _installed()[name]
+    try:
+        check: Check = point.load()()
+    except Exception as error:  # a third party's code
+        raise SettingsError(f"The check {name} ({point.value}) cannot be loaded: {error}") from error
+    return check

@@ -1,0 +1,171 @@
+"""What a check is, and what it is given."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final, runtime_checkable
+
+from ..errors import NotAssessableError
+from ..findings import Finding
+from ..models import Samples, Subject, load_samples
+from ..settings import ScanSettings
+
+if TYPE_CHECKING:
+    from ..calibration import DetectorPack, ReferenceScores
+
+FEWEST_SAMPLES = 10
+LOWEST_ACCURACY = 0.5
+MOST_SAMPLES = 2000
+
+
+class Cost(StrEnum):
+    """What a check has to do to a model; checks run from the cheapest to the dearest."""
+
+    FILE = "file"
+    FORWARD = "forward"
+    GRADIENT = "gradient"
+
+
+@runtime_checkable
+class Check(Protocol):
+    """One question asked of a model.
+
+    ``name`` is unique and part of node ids. ``behavioural`` says whether it looks at what the model does. Third
+    parties offer checks as entry points of the group ``pytest_backdoor.checks``.
+    """
+
+    name: ClassVar[str]
+    cost: ClassVar[Cost]
+    behavioural: ClassVar[bool]
+
+    def run(self, subject: Subject, context: Context) -> Finding:
+        """The finding on ``subject``. Raises ModelError or NotAssessableError, which become findings too."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a check may use beside the subject.
+
+    ``root``: the folder that relative settings start from. ``behavioural_checks``: how many behavioural checks the
+    scan plans, among which the false-positive rate is shared out.
+    """
+
+    settings: ScanSettings
+    root: Path
+    behavioural_checks: int
+
+    @property
+    def significance(self) -> float:
+        """The p-value at or below which a behavioural check fails: ``fpr``, Bonferroni-corrected."""
+        return self.settings.fpr / max(1, self.behavioural_checks)
+
+    def pack_for(self, subject: Subject) -> DetectorPack:
+        """The detector pack that fits the subject's task. Raises NotAssessableError if there is none."""
+        from ..calibration import find_pack
+
+        pack = None if self.settings.pack is None else self.root / self.settings.pack
+        return find_pack(subject.classifier.input_shape, subject.classifier.classes, given=pack)
+
+    def samples_for(self, subject: Subject) -> Samples | None:
+        """Clean samples from the ``data`` setting, None if there is none.
+
+        Raises SettingsError for samples that do not fit and NotAssessableError where the model cannot classify them,
+        since then its preprocessing or its class order is not what the settings say.
+        """
+        if self.settings.data is None:
+            return None
+        if subject.display not in self._loaded:
+            self._loaded[subject.display] = self._load_samples(subject, self.settings.data)
+        return self._loaded[subject.display]
+
+    @cached_property
+    def _loaded(self) -> dict[str, Samples]:
+        return {}
+
+    def _load_samples(self, subject: Subject, source: str) -> Samples:
+        classifier = subject.classifier
+        samples = load_samples(
+            source,
+            root=self.root,
+            input_shape=classifier.input_shape,
+            classes=classifier.classes,
+            class_names=self.settings.classes,
+            limit=MOST_SAMPLES,
+            seed=self.settings.seed,
+        )
+        if len(samples) < FEWEST_SAMPLES:
+            raise NotAssessableError(f"{source} holds {len(samples)} clean samples; give at least {FEWEST_SAMPLES}.")
+        _require_accuracy(subject, samples, source)
+        return samples
+
+
+def _require_accuracy(subject: Subject, samples: Samples, source: str) -> None:
+    predicted = subject.classifier.logits(samples.images).argmax(axis=1)
+    if len(set(predicted.tolist())) == 1:
+        raise NotAssessableError(
+            f"{subject.display} predicts class {predicted[0]} for every clean sample of {source}: its preprocessing is "
+            "probably not the declared one. Check input_range, mean, std and layout."
+        )
+    if samples.labels is None:
+        return
+    accuracy = float((predicted == samples.labels).mean())
+    if accuracy < LOWEST_ACCURACY:
+        raise NotAssessableError(
+            f"{subject.display} classifies only {accuracy:.0%} of the clean samples of {source} correctly, too few to "
+            "judge by: check input_range, mean, std, layout and the order of the classes."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a behavioural check measured, before it is judged.
+
+    ``reference``: the scores of clean models, None where the task has none. ``suspicion`` and ``reassurance`` are the
+    summaries for either judgement. ``remedy`` says what to do if the check fails.
+    """
+
+    score: float
+    reference: ReferenceScores | None
+    suspicion: str
+    reassurance: str
+    remedy: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+
+
+class BehaviouralCheck(ABC):
+    """Base of checks that measure what a model does and leave the judgement to the calibration."""
+
+    name: ClassVar[str]
+    cost: ClassVar[Cost]
+    behavioural: ClassVar[bool] = True
+
+    @abstractmethod
+    def measure(self, subject: Subject, context: Context) -> Measurement:
+        """The measured score with its evidence."""
+
+    @final
+    def run(self, subject: Subject, context: Context) -> Finding:
+        """Measure and judge."""
+        from ..calibration import judge
+
+        measured = self.measure(subject, context)
+        judgement = judge(measured.score, measured.reference, context.significance)
+        summary = {True: measured.suspicion, False: measured.reassurance}.get(judgement.suspicious is True, "")
+        return Finding(
+            check=self.name,
+            behavioural=True,
+            outcome=judgement.outcome,
+            summary=f"{summary} {judgement.explanation}".strip(),
+            remedy=measured.remedy if judgement.suspicious else judgement.remedy,
+            score=measured.score,
+            p_value=judgement.p_value,
+            evidence={**measured.evidence, "reference": judgement.evidence()},
+            seed=measured.seed,
+        )

@@ -1,0 +1,154 @@
+"""Adding models to the lock file; only ever done by a person's command, never by a test run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_backdoor import __version__
+from pytest_backdoor.errors import LockError, ModelError
+
+from ._files import hash_file, subject_files
+from ._lockfile import Artifact, Lock, LockedFile, read_lock, write_lock
+from ._names import sibling_name
+from ._verify import lock_format
+
+PATIENCE_SECONDS = 10.0
+REFUSALS = {
+    "empty": "is empty; fetch the model again",
+    "lfs-pointer": "is a Git LFS pointer and not the model itself; run: git lfs pull",
+    "html": "is a web page, probably an error page saved under the model's name; fetch the model again",
+    "text": "is text and not a model; fetch the model again",
+    "torchscript": "is a TorchScript archive, which is code and cannot be audited; export the model to ONNX",
+    "hdf5": "is an HDF5 file, which cannot be audited; export the model to ONNX",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """An entry that was asked for and the one it replaces, if any; equal files leave the old entry as it was."""
+
+    artifact: Artifact
+    previous: Artifact | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the entry is new or differs from the previous one."""
+        return self.previous is None or not same_files(self.artifact, self.previous)
+
+
+def same_files(one: Artifact, other: Artifact) -> bool:
+    """Whether two entries describe the same content."""
+    return (one.sha256, one.size, one.format, set(one.external)) == (
+        other.sha256,
+        other.size,
+        other.format,
+        set(other.external),
+    )
+
+
+def new_artifact(name: str, path: Path) -> Artifact:
+    """The entry of the model at ``path`` as it is now, trusted because it is here.
+
+    Raises ModelError if a file cannot be read or is no model, or if external data are missing.
+    """
+    files = subject_files(path)
+    model = files[0]
+    kind = lock_format(model.format)
+    if kind is None:
+        reason = REFUSALS.get(model.format or "", "is not a model file of a known format; check that it is whole")
+        raise ModelError(f"{path} {reason}.")
+    if model.malformed:
+        raise ModelError(f"{path} cannot be parsed as ONNX, so its external data are not known; fetch it again.")
+    for file in files[1:]:
+        if file.size is None:
+            raise ModelError(f"{file.path}, external data of {path}, does not exist; fetch it too.")
+    sha256, size = (model.sha256, model.size) if model.sha256 else hash_file(path)
+    assert size is not None  # it was read
+    return Artifact(
+        path=name,
+        size=size,
+        sha256=sha256,
+        format=kind,
+        external=tuple(_locked(sibling_name(name, file.location or ""), file.path) for file in files[1:]),
+        claims={
+            "source": {"type": "local"},
+            "recorded": {"how": "trust-on-first-use", "tool": f"pytest-backdoor {__version__}"},
+        },
+    )
+
+
+def _locked(name: str, path: Path) -> LockedFile:
+    sha256, size = hash_file(path)
+    return LockedFile(path=name, size=size, sha256=sha256)
+
+
+def record(lock_path: Path, artifacts: Iterable[Artifact], *, update: bool = False) -> list[Recorded]:
+    """Put entries into the lock file, all or none; the file is made if it does not exist.
+
+    Raises LockError if the lock file is not valid or somebody else keeps writing it, or if an entry with other content
+    exists and ``update`` is not set or not enough to replace it.
+    """
+    with _exclusive(lock_path):
+        lock = read_lock(lock_path) if os.path.lexists(lock_path) else Lock(path=lock_path)
+        results = [Recorded(artifact=artifact, previous=lock.find(artifact.path)) for artifact in artifacts]
+        changed = [result for result in results if result.changed]
+        for result in changed:
+            _refuse_silent_replacement(result, lock_path, update=update)
+        if changed:
+            _write(lock, changed)
+    return results
+
+
+def _write(lock: Lock, changed: Sequence[Recorded]) -> None:
+    try:
+        write_lock(lock.with_artifacts(result.artifact for result in changed))
+    except OSError as error:
+        raise LockError(f"{lock.path} cannot be written ({error}); check the folder and its permissions.") from error
+
+
+def _refuse_silent_replacement(result: Recorded, lock_path: Path, *, update: bool) -> None:
+    previous = result.previous
+    if previous is None:
+        return
+    if not update:
+        raise LockError(
+            f"{previous.path} is listed in {lock_path} with other content (SHA-256 {previous.sha256}, now "
+            f"{result.artifact.sha256}); if the change is intended, review it and repeat the command with --update."
+        )
+    stronger = [key for key in ("upstream", "signature") if key in previous.claims]
+    if previous.claims.get("source", {}).get("type", "local") != "local":
+        stronger.append("source")
+    if stronger:
+        raise LockError(
+            f"The entry of {previous.path} in {lock_path} says more about the old file ({', '.join(stronger)}) than "
+            "--update can say about the new one; remove that from the entry first if the change is intended."
+        )
+
+
+@contextmanager
+def _exclusive(lock_path: Path, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Keep other writers out, so that two of them do not lose each other's entries."""
+    guard = lock_path.with_name(f".{lock_path.name}.writing")
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            os.close(os.open(guard, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError as error:
+            if time.monotonic() > deadline:
+                raise LockError(
+                    f"{guard} says that another process is writing {lock_path.name}; wait for it, or delete that file "
+                    "if nothing is running."
+                ) from error
+            time.sleep(0.02)
+        except OSError as error:
+            raise LockError(f"{lock_path} cannot be written ({error}); check that its folder exists.") from error
+    try:
+        yield
+    finally:
+        guard.unlink(missing_ok=True)

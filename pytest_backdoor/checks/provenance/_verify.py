@@ -1,0 +1,142 @@
+"""Comparing a model's files with what the lock file lists; used by the check and by the command line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ._files import SubjectFile, hash_file, subject_files
+from ._lockfile import Artifact, Lock, LockedFile
+from ._names import sibling_name
+
+# Two torch formats, one name: both hold the same thing and torch.save chooses between them.
+LOCK_FORMATS = {"onnx": "onnx", "safetensors": "safetensors", "torch-zip": "torch", "pickle": "torch"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileState:
+    """One file of the model or of its entry, what was found and what was expected.
+
+    ``status``: ``ok``, ``changed``, ``missing`` (there is no such file), ``not-listed`` (the entry does not name it) or
+    ``not-named`` (the entry does, the model does not). ``sha256`` is None where a wrong size made reading needless.
+    """
+
+    path: str
+    status: str
+    size: int | None = None
+    sha256: str | None = None
+    expected_size: int | None = None
+    expected_sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """How a model compares with its entry.
+
+    ``problems``: sentences on what differs. ``undecided``: sentences on what could not be verified although all else
+    agrees. Both empty: it is the file that was listed.
+    """
+
+    name: str
+    files: tuple[FileState, ...]
+    problems: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+    artifact: Artifact | None = None
+
+
+def lock_format(sniffed: str | None) -> str | None:
+    """The name that the lock file has for a sniffed format; None if it takes no such files."""
+    return LOCK_FORMATS.get(sniffed or "")
+
+
+def file_states(name: str, path: Path, content: bytes | None = None) -> tuple[FileState, ...]:
+    """The files of a model that no entry describes, all hashed. Raises as ``verify`` does."""
+    return tuple(_state(_file_name(name, file), file, None, read=True) for file in subject_files(path, content))
+
+
+def verify(name: str, path: Path, lock: Lock, content: bytes | None = None) -> Verification:
+    """Compare the model at ``path``, which the lock calls ``name``, with its entry.
+
+    ``content``: the bytes of the model file where they were read already. Raises ModelError if a file cannot be read,
+    ExternalDataError if the model names external data it must not name.
+    """
+    artifact = lock.find(name)
+    if artifact is None:
+        problem = f"{name} is not listed in {lock.path.name}."
+        return Verification(name=name, files=file_states(name, path, content), problems=(problem,))
+    files = subject_files(path, content)
+    states = (_state(name, files[0], artifact), *_external_states(artifact, files[1:], malformed=files[0].malformed))
+    problems = [_problem(name, state) for state in states if state.status != "ok"]
+    found = lock_format(files[0].format)
+    if found != artifact.format:
+        problems.append(f"The format of {name} is {files[0].format or 'unknown'}, expected {artifact.format}.")
+    undecided = tuple(_undecided(artifact, files[0]))
+    return Verification(name=name, files=states, problems=tuple(problems), undecided=undecided, artifact=artifact)
+
+
+def _external_states(artifact: Artifact, found: Sequence[SubjectFile], *, malformed: bool) -> tuple[FileState, ...]:
+    listed = {file.path: file for file in artifact.external}
+    named = {_file_name(artifact.path, file): file for file in found}
+    states = [_state(name, file, listed.get(name)) for name, file in named.items()]
+    if not malformed:  # what a file names that cannot be parsed is not known
+        gone = (file for name, file in listed.items() if name not in named)
+        states.extend(
+            FileState(path=file.path, status="not-named", expected_size=file.size, expected_sha256=file.sha256)
+            for file in gone
+        )
+    return tuple(states)
+
+
+def _file_name(name: str, file: SubjectFile) -> str:
+    return name if file.location is None else sibling_name(name, file.location)
+
+
+def _state(name: str, file: SubjectFile, expected: LockedFile | None, *, read: bool = False) -> FileState:
+    """Compare one file; its content is read only if its size is right, unless ``read`` asks for it anyway."""
+    sha256, size = file.sha256, file.size
+    if sha256 is None and size is not None and (read or (expected is not None and expected.size == size)):
+        sha256, size = hash_file(file.path)
+    if size is None:
+        status = "missing"
+    elif expected is None:
+        status = "not-listed"
+    else:
+        status = "ok" if (size, sha256) == (expected.size, expected.sha256) else "changed"
+    return FileState(
+        path=name,
+        status=status,
+        size=size,
+        sha256=sha256,
+        expected_size=expected.size if expected else None,
+        expected_sha256=expected.sha256 if expected else None,
+    )
+
+
+def _problem(name: str, state: FileState) -> str:
+    """One sentence on a file that is not as listed."""
+    subject = state.path if state.path == name else f"{state.path}, external data of {name},"
+    if state.status == "missing":
+        return f"{subject} does not exist."
+    if state.status == "not-listed":
+        return f"{subject} is not listed in the model's entry."
+    if state.status == "not-named":
+        return f"{subject} is listed in the model's entry, but the model no longer names it."
+    if state.size != state.expected_size:
+        return f"{subject} changed: {state.size} bytes found, {state.expected_size} bytes expected."
+    return f"{subject} changed: SHA-256 {state.sha256} found, {state.expected_sha256} expected."
+
+
+def _undecided(artifact: Artifact, model: SubjectFile) -> list[str]:
+    reasons = []
+    if model.malformed:
+        reasons.append(f"{artifact.path} cannot be parsed as ONNX, so its external data are not known.")
+    if "signature" in artifact.claims:
+        # An entry that asks for more than is verified here must not pass as if it had been.
+        reasons.append(f"The entry of {artifact.path} asks for a signature; this version cannot verify one.")
+    return reasons

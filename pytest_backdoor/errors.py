@@ -1,0 +1,23 @@
+"""Errors whose text a user reads: a sentence that names the file and the remedy."""
+
+from __future__ import annotations
+
+
+class BackdoorScanError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class SettingsError(BackdoorScanError):
+    """An option, a setting or an argument is wrong; nothing was scanned."""
+
+
+class ModelError(BackdoorScanError):
+    """The model file cannot be audited: unreadable, malformed, refused or not an image classifier."""
+
+
+class NotAssessableError(BackdoorScanError):
+    """A check does not apply to this model or lacks what it needs; the text says what that is."""
+
+
+class LockError(BackdoorScanError):
+    """The lock file cannot be read or is not valid."""

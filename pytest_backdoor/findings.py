@@ -1,0 +1,136 @@
+"""What a scan says: findings of checks, verdicts on models, the report of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """How one check ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_ASSESSED = "not_assessed"
+    ERROR = "error"
+
+
+class Verdict(StrEnum):
+    """What the findings on one model, or on all models of a run, add up to."""
+
+    CLEAN = "clean"
+    SUSPICIOUS = "suspicious"
+    UNVERIFIED = "unverified"
+    ERROR = "error"
+
+
+WORST_FIRST = (Verdict.SUSPICIOUS, Verdict.ERROR, Verdict.UNVERIFIED, Verdict.CLEAN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The result of one check on one model.
+
+    ``score``: higher is more suspicious; None where the check has no scale. ``p_value``: conformal, in (0, 1], None
+    where nothing was calibrated. ``behavioural``: whether the check looks at what the model does, not at its file.
+    ``summary``: one sentence. ``remedy``: what to do next, empty if nothing. ``evidence``: JSON values only; pictures
+    are base64-encoded PNG files under keys that end in ``_png``. ``seed``: None where nothing was random.
+    """
+
+    check: str
+    outcome: Outcome
+    summary: str
+    behavioural: bool
+    remedy: str = ""
+    score: float | None = None
+    p_value: float | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    seed: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as JSON values."""
+        return {**asdict(self), "outcome": self.outcome.value, "evidence": dict(self.evidence)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Finding:
+        """The finding that ``to_json`` wrote."""
+        return cls(**{**values, "outcome": Outcome(values["outcome"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReport:
+    """All findings on one model.
+
+    ``sha256``, ``size`` (bytes) and ``format`` are None where the file could not be read. ``task`` holds
+    ``input_shape`` ([C, H, W]) and ``classes`` where the model could be opened.
+    """
+
+    path: str
+    sha256: str | None = None
+    size: int | None = None
+    format: str | None = None
+    task: Mapping[str, Any] | None = None
+    findings: Sequence[Finding] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Suspicious if a check failed, else error if one erred, else clean if a behavioural check passed."""
+        outcomes = {finding.outcome for finding in self.findings}
+        if Outcome.FAILED in outcomes:
+            return Verdict.SUSPICIOUS
+        if Outcome.ERROR in outcomes:
+            return Verdict.ERROR
+        if any(finding.behavioural and finding.outcome is Outcome.PASSED for finding in self.findings):
+            return Verdict.CLEAN
+        return Verdict.UNVERIFIED
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all checks."""
+        return sum(finding.seconds for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report on this model as JSON values."""
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "size": self.size,
+            "format": self.format,
+            "task": dict(self.task) if self.task else None,
+            "verdict": self.verdict.value,
+            "seconds": round(self.seconds, 4),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanReport:
+    """The report of one run over any number of models."""
+
+    models: Sequence[ModelReport]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of all models; unverified if there is none."""
+        verdicts = {model.verdict for model in self.models}
+        return next((verdict for verdict in WORST_FIRST if verdict in verdicts), Verdict.UNVERIFIED)
+
+    def passes(self, *, allow_unverified: bool = False) -> bool:
+        """Whether the gate opens: every model clean, or unverified where that is allowed."""
+        accepted = {Verdict.CLEAN, Verdict.UNVERIFIED} if allow_unverified else {Verdict.CLEAN}
+        return bool(self.models) and all(model.verdict in accepted for model in self.models)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values, version 1 of the schema in ``docs/``."""
+        from . import __version__
+
+        return {
+            "version": 1,
+            "tool": {"name": "pytest-backdoor", "version": __version__},
+            "settings": dict(self.settings),
+            "models": [model.to_json() for model in self.models],
+        }

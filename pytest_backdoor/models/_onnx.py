@@ -1,0 +1,203 @@
+"""ONNX models through ONNX Runtime, opened from bytes that were read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, NotAssessableError
+from ..settings import Layout, ScanSettings
+from ._classifier import as_logits
+from ._preprocessing import Preprocessing, make_preprocessing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnxruntime
+    import torch
+
+ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+
+
+class OnnxClassifier:
+    """An ONNX image classifier; see ``Classifier``.
+
+    ``content`` is the file's bytes, so that what is run is what was hashed. Raises ModelError if ONNX Runtime
+    refuses the model or if it is not an image classifier with one input and one output of class scores.
+    """
+
+    def __init__(self, content: bytes, path: Path, display: str, settings: ScanSettings) -> None:
+        self._content = content
+        self._display = display
+        self._session = _open_session(content, path, display)
+        node = _only_input(self._session, display)
+        layout, self.input_shape = _image_shape(node, display, settings)
+        self._fixed_batch = node.shape[0] if isinstance(node.shape[0], int) and node.shape[0] > 0 else None
+        self._input = node.name
+        self.preprocessing: Preprocessing = make_preprocessing(
+            settings, layout=layout, channels=self.input_shape[0], dtype=ELEMENT_TYPES[node.type], path=display
+        )
+        self._output = _class_output(self._session, display)
+        self.classes = self._count_classes()
+        if settings.classes and len(settings.classes) != self.classes:
+            raise ModelError(
+                f"{display} has {self.classes} outputs, but the classes setting names {len(settings.classes)}; "
+                "list one name for each output."
+            )
+
+    def logits(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """See ``Classifier.logits``."""
+        return as_logits(self._outputs(images), path=self._display)
+
+    def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """See ``Classifier.differentiable``; the ONNX graph becomes a torch program and is compared with this one."""
+        import onnx
+
+        from .graph import torch_program
+
+        program = torch_program(onnx.ModelProto.FromString(self._content), device=device)
+        preprocessing = self.preprocessing
+
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            return program(preprocessing.for_torch(images))
+
+        self._compare(forward, device)
+        return forward
+
+    def _outputs(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        import numpy as np
+
+        values = self.preprocessing.for_numpy(images)
+        size = self._fixed_batch or len(values)
+        rows: list[np.ndarray[Any, Any]] = []
+        for start in range(0, len(values), size):
+            batch = values[start : start + size]
+            padding = size - len(batch)
+            if padding:
+                batch = np.concatenate([batch, np.repeat(batch[-1:], padding, axis=0)])
+            rows.append(self._run(batch)[: size - padding])
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _run(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        import numpy as np
+
+        try:
+            (output,) = self._session.run([self._output], {self._input: batch})
+        except Exception as error:  # ONNX Runtime raises many types, some of them not exported
+            raise ModelError(f"{self._display} cannot be run: {_first_line(error)}") from error
+        values = np.asarray(output)
+        if values.ndim == 4 and values.shape[2:] == (1, 1):
+            values = values[:, :, 0, 0]
+        if values.ndim != 2 or len(values) != len(batch) or values.shape[1] < 2:
+            raise ModelError(
+                f"{self._display} gives an output of shape {list(values.shape)} for {len(batch)} image(s), which is "
+                "not one score for each of two or more classes; only image classifiers can be audited."
+            )
+        return values
+
+    def _count_classes(self) -> int:
+        import numpy as np
+
+        probe = np.random.default_rng(0).random((2, *self.input_shape), dtype=np.float32)
+        outputs = self._outputs(probe)
+        as_logits(outputs, path=self._display)
+        return int(outputs.shape[1])
+
+    def _compare(self, forward: Callable[[torch.Tensor], torch.Tensor], device: str) -> None:
+        import numpy as np
+        import torch
+
+        probe = np.random.default_rng(1).random((4, *self.input_shape), dtype=np.float32)
+        expected = self.logits(probe)
+        with torch.no_grad():
+            found = forward(torch.from_numpy(probe).to(device)).float().cpu().numpy()
+        found = found.reshape(len(probe), -1)
+        if found.shape == expected.shape:
+            found = as_logits(found, path=self._display)
+            # Softmax outputs hide differences that are far below the largest logit, and float16 rounds.
+            scale = max(1.0, float(np.abs(expected).max()))
+            visible = expected > expected.max(axis=1, keepdims=True) - 12
+            if np.abs(found - found.max(axis=1, keepdims=True) - expected + expected.max(axis=1, keepdims=True))[
+                visible
+            ].max() <= (0.05 if self.preprocessing.dtype == "float16" else 2e-3) * scale:
+                return
+        raise NotAssessableError(
+            f"The gradients of {self._display} cannot be trusted: its translation to torch differs from what ONNX "
+            "Runtime computes. Export the model again with a current exporter, or scan its torch state dict."
+        )
+
+
+def _open_session(content: bytes, path: Path, display: str) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The folder lets ONNX Runtime find external data; it refuses locations outside of it.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    if not content:
+        raise ModelError(f"{display} is an empty file; fetch or export the model again.")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # see _run
+        raise ModelError(
+            f"{display} cannot be opened as an ONNX model: {_first_line(error)} "
+            "Fetch the file again or export the model again."
+        ) from error
+
+
+def _only_input(session: onnxruntime.InferenceSession, display: str) -> onnxruntime.NodeArg:
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(node.name for node in inputs) or "none"
+        raise ModelError(
+            f"{display} takes {len(inputs)} inputs ({names}); only models with one image input can be audited. "
+            "Export the model with its other inputs fixed."
+        )
+    node = inputs[0]
+    if node.type not in ELEMENT_TYPES:
+        raise ModelError(
+            f"{display} takes an input of type {node.type}; images must be float32, float16 or uint8. "
+            "Export the model with such an input."
+        )
+    return node
+
+
+def _image_shape(
+    node: onnxruntime.NodeArg, display: str, settings: ScanSettings
+) -> tuple[Layout, tuple[int, int, int]]:
+    shape = list(node.shape)
+    if len(shape) != 4:
+        raise ModelError(
+            f"{display} takes an input of shape {shape}; an image input has four dimensions (batch, channels, height, "
+            "width). Only image classifiers can be audited."
+        )
+    layout: Layout = settings.layout or ("NHWC" if shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4) else "NCHW")
+    sizes = shape[1:] if layout == "NCHW" else [shape[3], shape[1], shape[2]]
+    if settings.input_shape:
+        if any(isinstance(size, int) and size != want for size, want in zip(sizes, settings.input_shape, strict=True)):
+            raise ModelError(f"{display} takes images of shape {sizes}, not {list(settings.input_shape)} (input_shape).")
+        return layout, settings.input_shape
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ModelError(
+            f"{display} leaves the size of its images open ({shape}); set input_shape = [channels, height, width] "
+            "for this model in pyproject.toml."
+        )
+    return layout, (sizes[0], sizes[1], sizes[2])
+
+
+def _class_output(session: onnxruntime.InferenceSession, display: str) -> str:
+    outputs = [node for node in session.get_outputs() if node.type in ("tensor(float)", "tensor(float16)")]
+    if len(outputs) != 1:
+        names = ", ".join(node.name for node in session.get_outputs()) or "none"
+        raise ModelError(
+            f"{display} has {len(outputs)} floating-point outputs (of {names}); only models with one output of class "
+            "scores can be audited. Export the model with that output alone."
+        )
+    return str(outputs[0].name)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    line = text[0][:300] if text else type(error).__name__
+    return line if line.endswith((".", "!", "?")) else f"{line}."

@@ -1,0 +1,129 @@
+"""The model under audit: its file, opened at most once and only when a check asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BackdoorScanError, ModelError
+from ..settings import ScanSettings
+from ._classifier import Classifier
+from ._format import sniff_format
+
+if TYPE_CHECKING:
+    import torch
+
+MODEL_SUFFIXES = (".onnx", ".pt", ".pth", ".safetensors")
+
+REFUSED = {
+    "empty": "is an empty file; fetch or export the model again.",
+    "text": "is a text file, not a model; check the path or fetch the file again.",
+    "html": "is an HTML page, not a model: the download gave an error or a login page; fetch the file again.",
+    "lfs-pointer": "is a Git LFS pointer, not the model itself; run git lfs pull.",
+    "torchscript": "is refused: TorchScript runs code when it is opened. Export the model to ONNX or save its state dict.",
+    "hdf5": "is an HDF5 file (Keras), which cannot be opened here; export the model to ONNX, for example with tf2onnx.",
+    "unknown": "is in no format that can be audited; give an ONNX model, or a state dict (.pt, .pth, .safetensors).",
+}
+
+
+class Subject:
+    """A model with its settings.
+
+    ``display``: its name as the user knows it. ``path``: its file, None for a live module. ``classifier``: the opened
+    model; opening it a second time raises the first time's error again.
+    """
+
+    def __init__(
+        self,
+        display: str,
+        settings: ScanSettings,
+        *,
+        path: Path | None = None,
+        network: torch.nn.Module | None = None,
+    ) -> None:
+        self.display = display
+        self.settings = settings
+        self.path = path
+        self._network = network
+        self._opening_error: BackdoorScanError | None = None
+
+    @cached_property
+    def content(self) -> bytes:
+        """The file's bytes, read once: what is hashed is what is opened. Raises ModelError."""
+        if self.path is None:
+            return b""
+        try:
+            if not self.path.is_file():
+                raise ModelError(f"{self.display} is not a regular file; give the path of a model file.")
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{self.display} cannot be read: {error.strerror}.") from error
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """The SHA-256 of the file, 64 lower-case hex digits; None for a live module."""
+        return None if self.path is None else hashlib.sha256(self.content).hexdigest()
+
+    @cached_property
+    def format(self) -> str:
+        """What the file holds, by its content: see ``sniff_format``; "module" for a live one."""
+        if self.path is None:
+            return "module"
+        return sniff_format(self.path) or ("empty" if not self.content else "unknown")
+
+    @property
+    def classifier(self) -> Classifier:
+        """The opened model. Raises ModelError or NotAssessableError."""
+        if self._opening_error is not None:
+            raise self._opening_error
+        try:
+            return self._classifier
+        except BackdoorScanError as error:
+            self._opening_error = error
+            raise
+
+    @cached_property
+    def _classifier(self) -> Classifier:
+        if self._network is not None:
+            from ._torch import TorchClassifier
+
+            return TorchClassifier(self._network, self.display, self.settings)
+        if self.format in REFUSED:
+            raise ModelError(f"{self.display} {REFUSED[self.format]}")
+        if self.format == "onnx":
+            return self._open_onnx()
+        return self._open_state_dict()
+
+    def _open_onnx(self) -> Classifier:
+        from ._onnx import OnnxClassifier
+
+        assert self.path is not None
+        return OnnxClassifier(self.content, self.path, self.display, self.settings)
+
+    def _open_state_dict(self) -> Classifier:
+        from ._torch import TorchClassifier, load_state_dict
+
+        network = load_state_dict(
+            self.content, self.display, self.settings, safetensors=self.format == "safetensors"
+        )
+        return TorchClassifier(network, self.display, self.settings)
+
+    def describe(self) -> dict[str, Any]:
+        """``sha256``, ``size``, ``format`` and ``task`` of the report; None for each that cannot be told."""
+        described: dict[str, Any] = {"sha256": None, "size": None, "format": None, "task": None}
+        try:
+            described["format"] = self.format
+            described["sha256"] = self.sha256
+            described["size"] = len(self.content) if self.path is not None else None
+            classifier = self.classifier
+            described["task"] = {"input_shape": list(classifier.input_shape), "classes": classifier.classes}
+        except BackdoorScanError:
+            pass
+        return described
+
+    def class_name(self, number: int) -> str:
+        """How a report names one class: by its name where the settings give one."""
+        names = self.settings.classes
+        return f"{number} ({names[number]})" if names and number < len(names) else str(number)

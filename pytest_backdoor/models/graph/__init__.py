@@ -1,0 +1,7 @@
+"""An ONNX graph as a differentiable, batched torch function, for the checks that need gradients at the pixels."""
+
+from __future__ import annotations
+
+from ._program import run_graph, torch_program
+
+__all__ = ["run_graph", "torch_program"]

@@ -1,0 +1,83 @@
+"""Which models the arguments of a run name. No model file is opened here."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ..errors import SettingsError
+from ..models import MODEL_SUFFIXES
+from ..scan import display_name
+from ..scan._sources import HUB_PREFIX, download
+from ._settings import RunSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanTargets:
+    """``roots``: files and folders whose models are scanned. ``names``: display names of files that were fetched."""
+
+    roots: tuple[Path, ...]
+    names: dict[Path, str]
+
+    def include(self, path: Path) -> bool:
+        """Whether ``path`` is a model file that was asked for, itself or through a folder."""
+        return path.suffix.lower() in MODEL_SUFFIXES and any(path == root or root in path.parents for root in self.roots)
+
+    def display(self, path: Path, root: Path) -> str:
+        """The name of a model in reports and node ids."""
+        return self.names.get(path) or display_name(str(path), path, root)
+
+
+def find_targets(config: pytest.Config, settings: RunSettings) -> ScanTargets:
+    """What this run scans; ``config.args`` becomes what pytest has to collect.
+
+    Raises SettingsError if nothing is named, or something that does not exist.
+    """
+    names: dict[Path, str] = {}
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        arguments = [found for typed in config.args for found in _expand(typed, config, names)]
+        scanned = arguments
+    else:
+        scanned = [_fetch(model, names) for model in settings.listed_models()]
+        if not scanned:
+            raise SettingsError(
+                "--backdoor-scan has nothing to scan: name a model (pytest --backdoor-scan model.onnx), a folder, or "
+                "list models in [[tool.pytest-backdoor.models]] of pyproject.toml."
+            )
+        arguments = [*config.args, *scanned]
+    config.args[:] = arguments
+    base = config.invocation_params.dir
+    roots = tuple(Path(os.path.abspath(base / argument.split("::")[0])) for argument in scanned)
+    return ScanTargets(roots=roots, names=names)
+
+
+def _expand(typed: str, config: pytest.Config, names: dict[Path, str]) -> list[str]:
+    if typed.startswith(HUB_PREFIX):
+        return [_fetch(typed, names)]
+    base = config.invocation_params.dir
+    file, separator, rest = typed.partition("::")
+    if (base / file).exists():
+        if "[" in file:
+            raise SettingsError(f"pytest cannot collect {file}, since its name holds a [; rename it or scan its folder.")
+        return [typed]
+    if glob.has_magic(file):
+        found = sorted(glob.glob(file, root_dir=base, recursive=True))
+        if found:
+            return [f"{path}{separator}{rest}" for path in found]
+        raise SettingsError(f"No file matches {file}; nothing was scanned.")
+    if config.option.pyargs:
+        return [typed]
+    raise SettingsError(f"There is no file or folder {file}; nothing was scanned. Check the path.")
+
+
+def _fetch(name: str, names: dict[Path, str]) -> str:
+    if not name.startswith(HUB_PREFIX):
+        return name
+    model, separator, rest = name.partition("::")
+    path = Path(os.path.abspath(download(model)))
+    names[path] = model
+    return f"{path}{separator}{rest}"

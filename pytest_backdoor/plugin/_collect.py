@@ -1,0 +1,108 @@
+"""Model files as collectors and checks as items: ``model.onnx::litmus``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ..findings import Finding, Outcome
+from ..report import explain
+from ..settings import ScanSettings
+
+if TYPE_CHECKING:
+    from ..scan._session import ScanSession
+
+FINDING_KEY = pytest.StashKey[dict[str, Any]]()
+
+
+class CheckFailedError(Exception):
+    """A check failed or could not be made; carries the finding to the report."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.summary)
+        self.finding = finding
+
+
+class ModelFile(pytest.File):
+    """A model file; its checks share one process, which starts with the first of them."""
+
+    display: str
+    settings: ScanSettings
+    checks: tuple[str, ...]
+    _session: ScanSession | None = None
+
+    @classmethod
+    def make(
+        cls, parent: pytest.Collector, path: Path, display: str, settings: ScanSettings, checks: tuple[str, ...]
+    ) -> ModelFile:
+        """The collector of one model. Its node id is ``display`` also outside of pytest's root folder."""
+        node: ModelFile = cls.from_parent(parent, path=path, nodeid=display)
+        node.display, node.settings, node.checks = display, settings, checks
+        return node
+
+    def collect(self) -> Iterator[CheckItem]:
+        """One item for each check; the file is not opened."""
+        for check in self.checks:
+            yield CheckItem.from_parent(self, name=check)
+
+    def scan_session(self) -> ScanSession:
+        """The running scan of this model."""
+        from ..scan._session import ScanSession
+
+        if self._session is None:
+            self._session = ScanSession(self.path, self.display, self.settings, self.config.rootpath)
+        return self._session
+
+    def teardown(self) -> None:
+        """End the scan's process."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+class CheckItem(pytest.Item):
+    """One check of one model."""
+
+    def runtest(self) -> None:
+        """Run the check; a check that was not assessed is skipped."""
+        model = self.parent
+        assert isinstance(model, ModelFile)
+        session = model.scan_session()
+        finding = session.run(self.name)
+        self.stash[FINDING_KEY] = {
+            "model": {"path": model.display, **session.describe()},
+            "finding": finding.to_json(),
+            "allow_unverified": model.settings.allow_unverified,
+        }
+        self.user_properties += [
+            (f"backdoor_{name}", value)
+            for name, value in (
+                ("outcome", finding.outcome.value),
+                ("score", finding.score),
+                ("p_value", finding.p_value),
+            )
+            if value is not None
+        ]
+        if finding.outcome is Outcome.NOT_ASSESSED:
+            pytest.skip(f"{finding.summary} {finding.remedy}".strip())
+        if finding.outcome is not Outcome.PASSED:
+            raise CheckFailedError(finding)
+
+    def repr_failure(
+        self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None
+    ) -> str | Any:
+        """What was found, how sure that is and what to do; no traceback of the plugin."""
+        if isinstance(excinfo.value, CheckFailedError):
+            model = self.parent
+            assert isinstance(model, ModelFile)
+            seed = f" --backdoor-seed {model.settings.seed}" if model.settings.seed else ""
+            again = f"pytest --backdoor-scan '{model.display}::{self.name}'{seed}"
+            return explain(model.display, excinfo.value.finding, again)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """The file and the name under which reports list this item."""
+        return self.path, None, f"{self.nodeid}"

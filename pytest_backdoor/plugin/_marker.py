@@ -1,0 +1,118 @@
+"""Scans that tests ask for: the ``backdoor_scan`` mark and the fixtures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ..errors import BackdoorScanError
+from ..findings import ModelReport, Outcome, ScanReport, Verdict
+from ..report import explain
+from ..scan import display_name, scan_network
+from ..settings import ScanSettings
+from ._settings import RunSettings, read_settings
+
+if TYPE_CHECKING:
+    import torch
+
+ScanFunction = Callable[..., ScanReport]
+
+REPORTS_KEY = pytest.StashKey[list[ModelReport]]()
+MARKED_KEY = pytest.StashKey[ScanReport]()
+SETTINGS_KEY = pytest.StashKey[RunSettings]()
+CACHE_KEY = pytest.StashKey[dict[tuple[str, ScanSettings], ModelReport]]()
+
+
+def scan_marked(item: pytest.Item) -> None:
+    """Scan the models of the item's marks and keep the report for the item's call."""
+    __tracebackhide__ = True
+    models = []
+    allowed = True
+    for mark in item.iter_markers("backdoor_scan"):
+        if len(mark.args) != 1:
+            pytest.fail("Write the mark with one model: @pytest.mark.backdoor_scan('model.onnx').", pytrace=False)
+        settings, report = _scan(item, mark.args[0], mark.kwargs)
+        models.append(report)
+        allowed = allowed and settings.allow_unverified
+    item.stash[MARKED_KEY] = ScanReport(models=tuple(models), settings={"allow_unverified": allowed})
+
+
+def require_passed(item: pytest.Item) -> None:
+    """Fail the test with the findings if a marked model did not pass."""
+    __tracebackhide__ = True
+    report = item.stash[MARKED_KEY]
+    if not report.passes(allow_unverified=bool(report.settings["allow_unverified"])):
+        pytest.fail("\n\n".join(_explanation(model) for model in report.models), pytrace=False)
+
+
+def make_scan_function(item: pytest.Item) -> ScanFunction:
+    """What the ``backdoor_scan`` fixture gives to a test."""
+
+    def scan(model: str | os.PathLike[str] | torch.nn.Module, **settings: Any) -> ScanReport:
+        __tracebackhide__ = True
+        used, report = _scan(item, model, settings)
+        return ScanReport(models=(report,), settings=used.to_json())
+
+    return scan
+
+
+def marked_report(item: pytest.Item) -> ScanReport:
+    """The report of the item's marks; fails the test if it has none."""
+    report = item.stash.get(MARKED_KEY, None) if item.get_closest_marker("backdoor_scan") else None
+    if report is None and item.get_closest_marker("backdoor_scan"):
+        scan_marked(item)
+        report = item.stash[MARKED_KEY]
+    if report is None:
+        pytest.fail("backdoor_report needs @pytest.mark.backdoor_scan('model.onnx') on the test.", pytrace=False)
+    return report
+
+
+def _scan(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple[ScanSettings, ModelReport]:
+    __tracebackhide__ = True
+    try:
+        settings, report = _scan_one(item, model, overrides)
+    except BackdoorScanError as error:
+        pytest.fail(str(error), pytrace=False)
+    item.stash.setdefault(REPORTS_KEY, []).append(report)
+    return settings, report
+
+
+def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple[ScanSettings, ModelReport]:
+    config = item.config
+    if SETTINGS_KEY not in config.stash:
+        config.stash[SETTINGS_KEY] = read_settings(config)
+    run = config.stash[SETTINGS_KEY]
+    if not isinstance(model, str | os.PathLike):
+        settings = run.for_model(type(model).__name__, **overrides)
+        return settings, scan_network(model, settings, run.root)
+    name = os.fspath(model)
+    path = _locate(name, run.root)
+    display = display_name(name, path, run.root)
+    settings = run.for_model(display, **overrides)
+    cache = config.stash.setdefault(CACHE_KEY, {})
+    if (display, settings) not in cache:
+        from ..scan._session import ScanSession
+
+        with ScanSession(path, display, settings, run.root) as session:
+            cache[display, settings] = session.report()
+    return settings, cache[display, settings]
+
+
+def _locate(name: str, root: Path) -> Path:
+    from ..scan._sources import locate
+
+    return locate(name, base=root)
+
+
+def _explanation(model: ModelReport) -> str:
+    bad = [finding for finding in model.findings if finding.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    head = f"{model.path} is {model.verdict.value}."
+    if model.verdict is Verdict.UNVERIFIED:
+        reasons = "\n".join(f"  {finding.check}: {finding.summary} {finding.remedy}".rstrip() for finding in model.findings)
+        return f"{head}\nNothing that looks at its behaviour could be assessed:\n{reasons}"
+    again = f"pytest --backdoor-scan '{model.path}'"
+    return "\n".join([head, *(explain(model.path, finding, again) for finding in bad)])

@@ -1,0 +1,196 @@
+"""What a run that scans does: collect models, gather findings, write reports, decide the exit status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..checks import check_names
+from ..errors import SettingsError
+from ..findings import Finding, ModelReport, Outcome, ScanReport, Verdict
+from ..models import MODEL_SUFFIXES
+from ..report import summary_table, write_report
+from ._arguments import ScanTargets, find_targets
+from ._collect import FINDING_KEY, ModelFile
+from ._marker import REPORTS_KEY
+from ._settings import RunSettings, read_settings
+
+SECONDS_BETWEEN_WRITES = 1.0
+
+
+def activate(config: pytest.Config) -> None:
+    """Register what this run needs. Raises pytest.UsageError for wrong settings or arguments."""
+    try:
+        settings = read_settings(config)
+        for table in ({}, *settings.models):
+            check_names(settings.for_model(table.get("path", "the command line")).checks)
+        if config.option.backdoor_scan:
+            config.pluginmanager.register(ModelCollector(settings, find_targets(config, settings)), "backdoor-collector")
+    except SettingsError as error:
+        raise pytest.UsageError(str(error)) from None
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(config, settings), "backdoor-recorder")
+    config.pluginmanager.register(FindingSender(), "backdoor-sender")
+
+
+class ModelCollector:
+    """Turns the model files that were asked for into collectors."""
+
+    def __init__(self, settings: RunSettings, targets: ScanTargets) -> None:
+        self._settings = settings
+        self._targets = targets
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> ModelFile | None:
+        """Collect a model without opening it."""
+        if not self._targets.include(file_path):
+            return None
+        display = self._targets.display(file_path, self._settings.root)
+        settings = self._settings.for_model(display)
+        return ModelFile.make(parent, file_path, display, settings, check_names(settings.checks))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep the checks of one model together, whatever order other plugins chose: each model is opened once."""
+        first: dict[str, int] = {}
+        for number, item in enumerate(items):
+            if isinstance(item.parent, ModelFile):
+                first.setdefault(item.parent.nodeid, number)
+        numbers = {id(item): number for number, item in enumerate(items)}
+        items.sort(key=lambda item: first[item.parent.nodeid] if isinstance(item.parent, ModelFile) else numbers[id(item)])
+
+
+class FindingSender:
+    """Attaches findings to test reports, which is how they reach the controller of a distributed run."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add JSON values to the report."""
+        report = yield
+        if call.when == "call" and FINDING_KEY in item.stash:
+            report.backdoor_finding = item.stash[FINDING_KEY]
+        if call.when == "teardown" and REPORTS_KEY in item.stash:
+            report.backdoor_models = [model.to_json() for model in item.stash[REPORTS_KEY]]
+        return report
+
+
+class Recorder:
+    """Gathers findings in the process that reports, writes the report files and decides the exit status."""
+
+    def __init__(self, config: pytest.Config, settings: RunSettings) -> None:
+        self._config = config
+        self._settings = settings
+        self._scanned: dict[str, dict[str, Any]] = {}
+        self._from_tests: list[ModelReport] = []
+        self._unverified_allowed: set[str] = set()
+        self._last_write = 0.0
+
+    def pytest_sessionstart(self) -> None:
+        """Write the report files at once, so that they exist whatever happens."""
+        if not self._config.option.collectonly:
+            self._write()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """List every model that is to be scanned, so that an interrupted run shows what it did not reach."""
+        for item in session.items:
+            if isinstance(item.parent, ModelFile):
+                self._scanned.setdefault(item.parent.display, {"path": item.parent.display, "findings": []})
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in the findings of one test report."""
+        sent = getattr(report, "backdoor_finding", None)
+        if sent is not None:
+            self._add(sent["model"], Finding.from_json(sent["finding"]), sent["allow_unverified"])
+        elif report.failed and report.when != "teardown":
+            self._add_crash(report)
+        self._from_tests += [_model_report(model) for model in getattr(report, "backdoor_models", ())]
+        if time.monotonic() - self._last_write > SECONDS_BETWEEN_WRITES:
+            self._write()
+
+    def _add(self, model: dict[str, Any], finding: Finding, allow_unverified: bool) -> None:
+        known = self._scanned.setdefault(model["path"], {"path": model["path"], "findings": []})
+        known.update({name: value for name, value in model.items() if value is not None})
+        known["findings"].append(finding)
+        if allow_unverified:
+            self._unverified_allowed.add(model["path"])
+
+    def _add_crash(self, report: pytest.TestReport) -> None:
+        """A test process that died leaves a report without a finding."""
+        model, _, check = report.nodeid.rpartition("::")
+        if Path(model).suffix.lower() in MODEL_SUFFIXES and check in check_names():
+            summary = f"The check {check} of {model} did not finish: {report.longreprtext.strip()[:500]}"
+            finding = Finding(check=check, behavioural=True, outcome=Outcome.ERROR, summary=summary)
+            self._add({"path": model}, finding, allow_unverified=False)
+
+    @property
+    def _models(self) -> list[ModelReport]:
+        order = {name: number for number, name in enumerate(check_names())}
+        return [
+            ModelReport(
+                **{**values, "findings": tuple(sorted(values["findings"], key=lambda f: order.get(f.check, 99)))}
+            )
+            for values in self._scanned.values()
+        ]
+
+    def _write(self) -> None:
+        self._last_write = time.monotonic()
+        settings = {**self._settings.common, **self._settings.command_line}
+        report = ScanReport(models=(*self._models, *self._from_tests), settings=settings)
+        for path in self._settings.reports:
+            write_report(report, path)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the final reports; fail a run whose gate must stay closed."""
+        if self._config.option.collectonly:
+            return
+        self._write()
+        if not self._config.option.backdoor_scan or session.exitstatus not in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):
+            return
+        session.exitstatus = self._exit_status()
+
+    def _exit_status(self) -> pytest.ExitCode:
+        models = self._models
+        assessed = {Outcome.PASSED, Outcome.FAILED}
+        if any(model.findings for model in models) and not all(self._accepted(model) for model in models):
+            return pytest.ExitCode.TESTS_FAILED
+        if not any(finding.outcome in assessed for model in models for finding in model.findings):
+            return pytest.ExitCode.NO_TESTS_COLLECTED
+        return pytest.ExitCode.OK
+
+    def _accepted(self, model: ModelReport) -> bool:
+        if model.verdict is Verdict.UNVERIFIED:
+            return model.path in self._unverified_allowed
+        return model.verdict is Verdict.CLEAN
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """One line for each model, the worst first."""
+        if self._config.option.collectonly or not (self._config.option.backdoor_scan or self._from_tests):
+            return
+        models = [*self._models, *self._from_tests]
+        terminalreporter.section("backdoor scan")
+        if not any(model.findings for model in models):
+            terminalreporter.write_line("No model was scanned: no check ran.")
+        for line in summary_table(models):
+            terminalreporter.write_line(line)
+        refused = [model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not self._accepted(model)]
+        if refused:
+            terminalreporter.write_line(
+                "The gate fails for unverified models: nothing that looks at their behaviour could be assessed. Accept "
+                "them with --backdoor-allow-unverified."
+            )
+        for path in self._settings.reports:
+            terminalreporter.write_line(f"report: {path}")
+
+
+def _model_report(values: dict[str, Any]) -> ModelReport:
+    kept = {name: values[name] for name in ("path", "sha256", "size", "format", "task")}
+    return ModelReport(**kept, findings=tuple(Finding.from_json(finding) for finding in values["findings"]))

@@ -1,0 +1,131 @@
+"""Settings of a run: the command line before a model's table before ``[tool.pytest-backdoor]`` before the defaults."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..errors import SettingsError
+from ..report import REPORT_SUFFIXES
+from ..scan import with_found_lock
+from ..settings import ScanSettings, make_settings
+
+TABLE = "tool.pytest-backdoor"
+COMMAND_LINE = ("checks", "data", "fpr", "lock", "allow_unverified", "timeout", "memory", "seed", "device")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Everything that is set for a run. ``root``: the folder that settings, models and the lock are relative to."""
+
+    root: Path
+    common: dict[str, Any]
+    models: list[dict[str, Any]]
+    command_line: dict[str, Any]
+    reports: list[Path]
+    file: str = field(default="pyproject.toml")
+
+    def for_model(self, display: str, **overrides: Any) -> ScanSettings:
+        """The settings of one model, named as in reports. Raises SettingsError."""
+        values = dict(self.common)
+        for table in self.models:
+            if _matches(display, table["path"]):
+                values |= {name: value for name, value in table.items() if name != "path"}
+        settings = make_settings({**values, **self.command_line, **overrides}, where=f"The settings of {display}")
+        return with_found_lock(settings, self.root)
+
+    def listed_models(self) -> list[str]:
+        """The files that the models tables name. Raises SettingsError for one that names none."""
+        found: list[str] = []
+        for table in self.models:
+            pattern = table["path"]
+            if pattern.startswith("hf://"):
+                found.append(pattern)
+                continue
+            files = sorted(glob.glob(pattern, root_dir=self.root, recursive=True))
+            if not files:
+                raise SettingsError(f"{self.file}: [[{TABLE}.models]] path = {pattern!r} matches no file.")
+            found += [str(self.root / file) for file in files]
+        return list(dict.fromkeys(found))
+
+
+def read_settings(config: pytest.Config) -> RunSettings:
+    """The settings of this run, all of them validated. Raises SettingsError."""
+    file, table = _read_table(config)
+    models = _model_tables(file, table)
+    option = config.option
+    command_line = {
+        name: value for name in COMMAND_LINE if (value := getattr(option, f"backdoor_{name}", None)) is not None
+    }
+    _from_invocation_folder(command_line, config)
+    make_settings(command_line, where="The command line")
+    common = {name: value for name, value in table.items() if name not in ("models", "reports")}
+    make_settings(common, where=f"{file}: [{TABLE}]")
+    for entry in models:
+        make_settings(entry, where=f"{file}: [[{TABLE}.models]]", also=("path",))
+    reports = [config.invocation_params.dir / name for name in option.backdoor_report or ()]
+    reports = reports or [config.rootpath / name for name in _report_names(file, table)]
+    for path in reports:
+        if path.suffix not in REPORT_SUFFIXES:
+            raise SettingsError(
+                f"The report {path.name} has an extension that is not known; use {' or '.join(REPORT_SUFFIXES)}."
+            )
+    return RunSettings(
+        root=config.rootpath, common=common, models=models, command_line=command_line, reports=reports, file=file
+    )
+
+
+def _from_invocation_folder(command_line: dict[str, Any], config: pytest.Config) -> None:
+    # Paths that are typed belong to the folder in which they are typed; those in pyproject.toml to its own.
+    for name in ("data", "lock"):
+        if name in command_line:
+            command_line[name] = os.path.abspath(config.invocation_params.dir / command_line[name])
+            if not os.path.exists(command_line[name]):
+                raise SettingsError(f"--backdoor-{name}: there is no {command_line[name]}; check the path.")
+
+
+def _read_table(config: pytest.Config) -> tuple[str, dict[str, Any]]:
+    path = config.rootpath / "pyproject.toml"
+    if config.inipath is not None and config.inipath.suffix == ".toml":
+        path = config.inipath
+    if not path.is_file():
+        return "pyproject.toml", {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+    table = document.get("tool", {}).get("pytest-backdoor", {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: {TABLE} must be a table.")
+    return path.name, table
+
+
+def _model_tables(file: str, table: dict[str, Any]) -> list[dict[str, Any]]:
+    models = table.get("models", [])
+    if not isinstance(models, list) or not all(isinstance(entry, dict) for entry in models):
+        raise SettingsError(f"{file}: write models as [[{TABLE}.models]] tables.")
+    for entry in models:
+        if not isinstance(entry.get("path"), str):
+            raise SettingsError(f"{file}: each [[{TABLE}.models]] needs a path, the file or a glob of files.")
+    return models
+
+
+def _report_names(file: str, table: dict[str, Any]) -> list[str]:
+    names = table.get("reports", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SettingsError(f"{file}: [{TABLE}] reports must be a list of file names.")
+    return names
+
+
+def _matches(display: str, pattern: str) -> bool:
+    if display == pattern or fnmatch.fnmatchcase(display, pattern):
+        return True
+    # fnmatch lets * cross folders but does not let **/ match none.
+    return "**/" in pattern and fnmatch.fnmatchcase(display, pattern.replace("**/", ""))

@@ -1,0 +1,8 @@
+"""Rendering scan reports; nothing is computed here."""
+
+from __future__ import annotations
+
+from ._json import REPORT_SUFFIXES, write_report
+from ._text import explain, short_reason, summary_table
+
+__all__ = ["REPORT_SUFFIXES", "explain", "short_reason", "summary_table", "write_report"]

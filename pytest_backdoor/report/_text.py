@@ -1,0 +1,101 @@
+"""Reports as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..findings import WORST_FIRST, Finding, ModelReport, Outcome
+
+WIDTH = 100
+MARKS = {
+    Outcome.PASSED: "passed",
+    Outcome.FAILED: "FAILED",
+    Outcome.NOT_ASSESSED: "not assessed",
+    Outcome.ERROR: "ERROR",
+}
+
+
+def short_reason(finding: Finding) -> str:
+    """The finding in one line."""
+    return finding.summary.splitlines()[0] if finding.summary else finding.outcome.value
+
+
+def explain(model: str, finding: Finding, again: str) -> str:
+    """What a failed check found, how sure that is and what to do next; ``again`` is the command that repeats it."""
+    lines = [*textwrap.wrap(finding.summary, WIDTH), ""]
+    lines += _entry("model", model)
+    lines += _entry("check", f"{finding.check}, {finding.seconds:.1f} s")
+    lines += _score(finding)
+    lines += _files(finding.evidence)
+    lines += _trigger(finding.evidence)
+    if finding.remedy:
+        lines += _entry("what next", finding.remedy)
+    lines += _entry("again", again, wrap=False)
+    return "\n".join(lines)
+
+
+def _entry(label: str, text: str, *, wrap: bool = True) -> list[str]:
+    parts = textwrap.wrap(text, WIDTH - 13) if wrap else [text]
+    return [f"  {label if number == 0 else '':<11}{part}" for number, part in enumerate(parts)]
+
+
+def _score(finding: Finding) -> list[str]:
+    if finding.score is None:
+        return []
+    reference = finding.evidence.get("reference")
+    if not reference:
+        return _entry("score", f"{finding.score:.2f}")
+    quantiles = reference["quantiles"]
+    lines = _entry(
+        "score",
+        f"{finding.score:.2f}; {reference['models']} clean models score {quantiles['0']:.2f} to "
+        f"{quantiles['1']:.2f}, half of them below {quantiles['0.5']:.2f}",
+    )
+    if finding.p_value is not None:
+        lines += _entry(
+            "how sure",
+            f"p = {finding.p_value:.2g}: at most that share of clean models like the reference ones would score as high; "
+            f"the gate fails at {reference['significance']:.2g} or less",
+        )
+    return lines
+
+
+def _files(evidence: Any) -> Iterator[str]:
+    for entry in evidence.get("files", ()):
+        if entry.get("status") not in (None, "ok", "match", "matches"):
+            yield from _entry("file", f"{entry.get('path')}: {entry.get('status')}", wrap=False)
+
+
+def _trigger(evidence: Any) -> Iterator[str]:
+    if "mask_size" not in evidence:
+        return
+    name = evidence.get("target_name")
+    yield from _entry("target", f"class {name}" if name is not None else "no single class")
+    drawing: Sequence[str] = evidence.get("trigger_drawing") or ()
+    if drawing:
+        yield from _entry("trigger", drawing[0])
+        yield from (f"{'':13}{line}".rstrip() for line in drawing[1:])
+    index = evidence.get("anomaly_index")
+    if index is not None:
+        yield from _entry("beside", f"anomaly index {index:.1f} (shown, not judged by)")
+
+
+def summary_table(models: Sequence[ModelReport]) -> list[str]:
+    """One line for each model, the worst first, then what was not assessed and why."""
+    ordered = sorted(models, key=lambda model: (WORST_FIRST.index(model.verdict), model.path))
+    width = max((len(model.path) for model in ordered), default=0)
+    lines = []
+    for model in ordered:
+        outcomes = ", ".join(f"{finding.check} {MARKS[finding.outcome]}" for finding in model.findings)
+        lines.append(f"{model.verdict.value:<11} {model.path:<{width}}  {outcomes or 'no check ran'}")
+        for finding in model.findings:
+            if finding.outcome is Outcome.NOT_ASSESSED:
+                lines += textwrap.wrap(
+                    f"{finding.check}: {finding.summary} {finding.remedy}".rstrip(),
+                    WIDTH,
+                    initial_indent=" " * 12,
+                    subsequent_indent=" " * 14,
+                )
+    return lines

@@ -1,0 +1,82 @@
+"""Scanning without pytest: ``pytest_backdoor.scan("model.onnx")`` gives a ``ScanReport``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SettingsError
+from ..findings import ModelReport, ScanReport
+from ..settings import ScanSettings, make_settings
+
+if TYPE_CHECKING:
+    import torch
+
+LOCK_NAME = "models.lock"
+
+
+def scan(
+    model: str | os.PathLike[str] | torch.nn.Module, *, root: str | os.PathLike[str] = ".", **settings: Any
+) -> ScanReport:
+    """Scan one model and return the report.
+
+    ``model`` is the path of a model file, ``hf://owner/repo@revision/file``, or a live torch network. ``settings``
+    are those of ``ScanSettings``; an unknown one raises SettingsError, as does a missing file. ``root`` is the folder
+    that relative settings and the lock file ``models.lock`` are looked for in. A file is scanned in a process of its
+    own within the ``timeout`` and ``memory`` settings; a live network is scanned in this process, without limits.
+    """
+    folder = Path(root).resolve()
+    checked = with_found_lock(make_settings(settings, where="scan()"), folder)
+    if isinstance(model, str | os.PathLike):
+        report = scan_file(os.fspath(model), checked, folder)
+    else:
+        report = scan_network(model, checked, folder)
+    return ScanReport(models=(report,), settings=checked.to_json())
+
+
+def scan_file(name: str, settings: ScanSettings, root: Path, *, display: str | None = None) -> ModelReport:
+    """The report on one model file, scanned in a child process."""
+    from ._session import ScanSession
+    from ._sources import locate
+
+    path = locate(name, base=Path.cwd())
+    with ScanSession(path, display or display_name(name, path, root), settings, root) as session:
+        return session.report()
+
+
+def scan_network(network: torch.nn.Module, settings: ScanSettings, root: Path) -> ModelReport:
+    """The report on a live torch network, scanned in this process."""
+    import dataclasses
+
+    from ..models import Subject
+    from ._engine import Engine
+    from ._shapes import input_shape_of_samples
+
+    if not callable(getattr(network, "state_dict", None)):
+        raise SettingsError(f"A model is a path or a torch.nn.Module, not {type(network).__name__}.")
+    if settings.input_shape is None:
+        settings = dataclasses.replace(settings, input_shape=input_shape_of_samples(settings, root))
+    subject = Subject(type(network).__name__, settings, network=network)
+    return Engine(subject, settings, root).report()
+
+
+def with_found_lock(settings: ScanSettings, root: Path) -> ScanSettings:
+    """``settings`` with the lock file ``models.lock`` of ``root``, if there is one and none is named."""
+    import dataclasses
+
+    if settings.lock is None and (root / LOCK_NAME).is_file():
+        return dataclasses.replace(settings, lock=LOCK_NAME)
+    return settings
+
+
+def display_name(name: str, path: Path, root: Path) -> str:
+    """How reports name a model: relative to ``root`` where it lies below, as typed otherwise; always with ``/``."""
+    if name.startswith("hf://"):
+        return name
+    resolved = Path(os.path.abspath(path))
+    return Path(os.path.relpath(resolved, root)).as_posix() if resolved.is_relative_to(root) else resolved.as_posix()
+
+
+__all__: list[str] = ["scan"]
+

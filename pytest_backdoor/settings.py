@@ -1,0 +1,202 @@
+"""Settings of one model's scan, and their validation."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from .errors import SettingsError
+
+Layout = Literal["NCHW", "NHWC"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanSettings:
+    """How one model is scanned.
+
+    ``checks``: names of checks, None for all. ``data``: a folder or ``.npz`` of clean samples. ``fpr``: the gate's
+    false-positive rate, in (0, 1). ``lock``: path of the lock file, None if there is none. ``timeout``: seconds for
+    all checks of the model, 0 for no limit. ``memory``: MB that the scan may allocate, 0 for no limit. ``seed``:
+    everything random comes from it. ``device``: cpu, cuda, cuda:1 or mps.
+
+    The rest describes the model: ``layout`` of its input (None: read from its shape), ``input_range`` (lowest and
+    highest value of an image before normalisation; None: [0, 255] for integer inputs, else [0, 1]), ``mean`` and
+    ``std`` per channel, applied after the range, ``classes`` (names), ``factory`` ("package.module:function" that
+    builds the torch network of a state dict), ``source`` (where the file comes from), ``input_shape`` ([C, H, W],
+    for models that leave it open) and ``pack`` (a detector pack to use instead of the shipped one).
+    """
+
+    checks: tuple[str, ...] | None = None
+    data: str | None = None
+    fpr: float = 0.01
+    lock: str | None = None
+    allow_unverified: bool = False
+    timeout: float = 600.0
+    memory: int = 8192
+    seed: int = 0
+    device: str = "cpu"
+    layout: Layout | None = None
+    input_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    factory: str | None = None
+    source: str | None = None
+    input_shape: tuple[int, int, int] | None = None
+    pack: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return asdict(self)
+
+
+SETTING_NAMES = tuple(field.name for field in fields(ScanSettings))
+
+
+def make_settings(values: Mapping[str, Any], *, where: str, also: tuple[str, ...] = ()) -> ScanSettings:
+    """Validated settings of raw ``values`` (from TOML, the command line or a caller's keywords).
+
+    ``where`` names their origin in error texts; keys in ``also`` are allowed and left out. Raises SettingsError.
+    """
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in also:
+            continue
+        if name not in _VALIDATORS:
+            raise SettingsError(f"{where} has no setting {name!r}.{_suggestion(name, (*SETTING_NAMES, *also))}")
+        if value is not None:
+            try:
+                checked[name] = _VALIDATORS[name](value)
+            except (TypeError, ValueError) as error:
+                raise SettingsError(f"{where}: {name} = {value!r} is not valid: {error}") from None
+    return ScanSettings(**checked)
+
+
+def _suggestion(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else f" Known settings: {', '.join(sorted(known))}."
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("give a text that is not empty.")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("give true or false.")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("give a number.")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("give a whole number.")
+    return value
+
+
+def _not_negative(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        number = convert(value)
+        if number < 0:
+            raise ValueError("give 0 (no limit) or more.")
+        return number
+
+    return check
+
+
+def _rate(value: Any) -> float:
+    rate = _number(value)
+    if not 0 < rate < 1:
+        raise ValueError("give a rate between 0 and 1, such as 0.01.")
+    return rate
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError("give a list of names.")
+    return tuple(value)
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    if isinstance(value, int | float):
+        value = [value]
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("give a number or one for each channel.")
+    return tuple(_number(part) for part in value)
+
+
+def _positive_numbers(value: Any) -> tuple[float, ...]:
+    numbers = _numbers(value)
+    if min(numbers) <= 0:
+        raise ValueError("every entry must be above 0.")
+    return numbers
+
+
+def _range(value: Any) -> tuple[float, float]:
+    numbers = _numbers(value)
+    if len(numbers) != 2 or not numbers[0] < numbers[1]:
+        raise ValueError("give the lowest and the highest value, such as [0, 255].")
+    return numbers[0], numbers[1]
+
+
+def _shape(value: Any) -> tuple[int, int, int]:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise ValueError("give [channels, height, width].")
+    channels, height, width = (_whole(part) for part in value)
+    if min(channels, height, width) < 1:
+        raise ValueError("every entry must be 1 or more.")
+    return channels, height, width
+
+
+def _layout(value: Any) -> str:
+    if value not in ("NCHW", "NHWC"):
+        raise ValueError("give NCHW or NHWC.")
+    return str(value)
+
+
+def _device(value: Any) -> str:
+    kind, _, number = _text(value).partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdecimal()):
+        raise ValueError("give cpu, cuda, cuda:1 or mps.")
+    return str(value)
+
+
+def _factory(value: Any) -> str:
+    module, _, function = _text(value).partition(":")
+    if not module or not function:
+        raise ValueError('give "package.module:function".')
+    return str(value)
+
+
+_VALIDATORS: dict[str, Callable[[Any], Any]] = {
+    "checks": _names,
+    "data": _text,
+    "fpr": _rate,
+    "lock": _text,
+    "allow_unverified": _flag,
+    "timeout": _not_negative(_number),
+    "memory": _not_negative(_whole),
+    "seed": _not_negative(_whole),
+    "device": _device,
+    "layout": _layout,
+    "input_range": _range,
+    "mean": _numbers,
+    "std": _positive_numbers,
+    "classes": _names,
+    "factory": _factory,
+    "source": _text,
+    "input_shape": _shape,
+    "pack": _text,
+}

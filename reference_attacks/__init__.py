@@ -1,0 +1,1 @@
+"""Reference attacks: the BadNets and the zoos of networks that calibrate and test ``pytest_backdoor``."""

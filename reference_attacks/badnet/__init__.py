@@ -1,0 +1,1 @@
+"""BadNets: networks backdoored through their training set (Gu et al., BadNets, 2019)."""

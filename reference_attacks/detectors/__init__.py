@@ -1,0 +1,1 @@
+"""Fitting and calibrating the detectors of ``pytest_backdoor`` on zoos of networks."""
