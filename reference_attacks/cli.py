@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from .badnet import command as badnet
+from .detectors import command as detectors
+from .zoo import command as zoo
 
-SUBCOMMANDS = (badnet,)
+SUBCOMMANDS = (badnet, zoo, detectors)
 USAGE_ERROR = 2
 INTERRUPTED = 130
 

@@ -46,16 +46,19 @@ def data_root(given: str | os.PathLike[str] | None = None) -> Path:
 def load_mnist(root: str | os.PathLike[str] | None = None, *, train: bool) -> ImageSet:
     """MNIST, 60,000 training or 10,000 test images of 28x28, in torchvision's layout below ``root``.
 
-    Downloads it where the network allows. Raises DataNotFoundError where it is absent and cannot be fetched.
+    What is absent is downloaded where the network allows; where all is there, the network is left alone. Raises
+    DataNotFoundError where it is absent and cannot be fetched.
     """
     from torchvision.datasets import MNIST
 
     folder = data_root(root)
     try:
-        dataset = MNIST(str(folder), train=train, download=not (folder / "MNIST" / "raw").is_dir())
+        dataset = MNIST(str(folder), train=train, download=True)
     except (RuntimeError, OSError) as error:
+        # torchvision lists every mirror and its answer, one a line.
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":. ")
         raise DataNotFoundError(
-            f"MNIST was not found in {folder} and could not be downloaded ({error}). Point --data-root or "
+            f"MNIST was not found in {folder} and could not be downloaded ({reason}). Point --data-root or "
             f"${DATA_ROOT_VARIABLE} at a folder that holds MNIST/raw/*-ubyte."
         ) from error
     return ImageSet(images=dataset.data.unsqueeze(1), labels=dataset.targets)

@@ -30,6 +30,7 @@ class BadNetsMnistNetwork(nn.Module):
         self.fc2 = nn.Linear(512, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of images; shapes as in the class."""
         features = self.pool(torch.relu(self.conv1(images)))
         features = self.pool(torch.relu(self.conv2(features)))
         hidden = torch.relu(self.fc1(features.flatten(1)))

@@ -71,7 +71,7 @@ def judge(score: float, reference: ReferenceScores | None, significance: float) 
         return Judgement(
             outcome=Outcome.NOT_ASSESSED,
             explanation="There are no reference scores of clean models for this task, so the score cannot be judged.",
-            remedy="Build a detector pack for this task with python -m reference_attacks and name it in the pack setting.",
+            remedy="Build a detector pack with python -m reference_attacks and name it in the pack setting.",
             significance=significance,
         )
     p_value = conformal_p_value(score, reference.scores)
@@ -83,7 +83,10 @@ def judge(score: float, reference: ReferenceScores | None, significance: float) 
                 f"{count} clean reference models cannot support a false-positive rate of {significance:.2g}: the "
                 f"smallest p-value that they allow is {1 / (1 + count):.2g}."
             ),
-            remedy=f"Use a detector pack with at least {math.ceil(1 / significance) - 1} clean reference models, or raise the fpr.",
+            remedy=(
+                f"Use a detector pack with at least {math.ceil(1 / significance) - 1} clean reference models, or "
+                "raise the fpr."
+            ),
             p_value=p_value,
             significance=significance,
             reference=reference,
@@ -92,7 +95,9 @@ def judge(score: float, reference: ReferenceScores | None, significance: float) 
     above = round(p_value * (1 + count)) - 1
     return Judgement(
         outcome=Outcome.FAILED if suspicious else Outcome.PASSED,
-        explanation=f"{above} of {count} clean reference models score as high (p = {p_value:.2g}, limit {significance:.2g}).",
+        explanation=(
+            f"{above} of {count} clean reference models score as high (p = {p_value:.2g}, limit {significance:.2g})."
+        ),
         suspicious=suspicious,
         p_value=p_value,
         significance=significance,

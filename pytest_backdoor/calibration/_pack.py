@@ -51,7 +51,7 @@ class DetectorPack:
         """Write the pack as ``.npz``: arrays, and one JSON text for the rest."""
         import numpy as np
 
-        arrays = {"patterns": self.patterns, "weights": self.weights, "centre": self.centre}
+        arrays: dict[str, Any] = {"patterns": self.patterns, "weights": self.weights, "centre": self.centre}
         for name, reference in self.references.items():
             arrays[f"reference/{name}"] = reference.scores.astype(np.float64)
         about = {

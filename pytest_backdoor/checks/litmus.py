@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ._base import BehaviouralCheck, Context, Cost, Measurement
 
@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from ..calibration import DetectorPack
     from ..models import Subject
 
-    LogitsArray = TypeVar("LogitsArray", bound=Any)
 
-
-def litmus_features(logits: LogitsArray) -> LogitsArray:
+def litmus_features(logits: Any) -> Any:
     """The pooled feature vector, ``(..., M·K)``, of logits ``(..., M, K)`` on M patterns; NumPy arrays or tensors.
 
     Concatenation, the paper's pooling operator g (Universal Litmus Patterns, eq. 1). Deviation: each pattern's logits

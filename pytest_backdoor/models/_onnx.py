@@ -117,9 +117,12 @@ class OnnxClassifier:
             # Softmax outputs hide differences that are far below the largest logit, and float16 rounds.
             scale = max(1.0, float(np.abs(expected).max()))
             visible = expected > expected.max(axis=1, keepdims=True) - 12
-            if np.abs(found - found.max(axis=1, keepdims=True) - expected + expected.max(axis=1, keepdims=True))[
-                visible
-            ].max() <= (0.05 if self.preprocessing.dtype == "float16" else 2e-3) * scale:
+            if (
+                np.abs(found - found.max(axis=1, keepdims=True) - expected + expected.max(axis=1, keepdims=True))[
+                    visible
+                ].max()
+                <= (0.05 if self.preprocessing.dtype == "float16" else 2e-3) * scale
+            ):
                 return
         raise NotAssessableError(
             f"The gradients of {self._display} cannot be trusted: its translation to torch differs from what ONNX "
@@ -176,7 +179,9 @@ def _image_shape(
     sizes = shape[1:] if layout == "NCHW" else [shape[3], shape[1], shape[2]]
     if settings.input_shape:
         if any(isinstance(size, int) and size != want for size, want in zip(sizes, settings.input_shape, strict=True)):
-            raise ModelError(f"{display} takes images of shape {sizes}, not {list(settings.input_shape)} (input_shape).")
+            raise ModelError(
+                f"{display} takes images of shape {sizes}, not {list(settings.input_shape)} (input_shape)."
+            )
         return layout, settings.input_shape
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ModelError(

@@ -45,7 +45,7 @@ class Preprocessing:
         """
         import torch
 
-        values = self._scaled(
+        values: torch.Tensor = self._scaled(
             images, lambda numbers: torch.tensor(numbers, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
         )
         if not self.dtype.startswith("float"):
@@ -63,7 +63,9 @@ class Preprocessing:
         return values
 
 
-def make_preprocessing(settings: ScanSettings, *, layout: Layout, channels: int, dtype: str, path: str) -> Preprocessing:
+def make_preprocessing(
+    settings: ScanSettings, *, layout: Layout, channels: int, dtype: str, path: str
+) -> Preprocessing:
     """The preprocessing that ``settings`` ask for; raises ModelError where it does not fit the model."""
     integer = not dtype.startswith("float")
     low, high = settings.input_range or ((0.0, 255.0) if integer else (0.0, 1.0))

@@ -22,8 +22,8 @@ REFUSED = {
     "text": "is a text file, not a model; check the path or fetch the file again.",
     "html": "is an HTML page, not a model: the download gave an error or a login page; fetch the file again.",
     "lfs-pointer": "is a Git LFS pointer, not the model itself; run git lfs pull.",
-    "torchscript": "is refused: TorchScript runs code when it is opened. Export the model to ONNX or save its state dict.",
-    "hdf5": "is an HDF5 file (Keras), which cannot be opened here; export the model to ONNX, for example with tf2onnx.",
+    "torchscript": "is refused: TorchScript runs code when it is opened. Export to ONNX or save the state dict.",
+    "hdf5": "is an HDF5 file (Keras), which cannot be opened here; export the model to ONNX, say with tf2onnx.",
     "unknown": "is in no format that can be audited; give an ONNX model, or a state dict (.pt, .pth, .safetensors).",
 }
 
@@ -105,9 +105,7 @@ class Subject:
     def _open_state_dict(self) -> Classifier:
         from ._torch import TorchClassifier, load_state_dict
 
-        network = load_state_dict(
-            self.content, self.display, self.settings, safetensors=self.format == "safetensors"
-        )
+        network = load_state_dict(self.content, self.display, self.settings, safetensors=self.format == "safetensors")
         return TorchClassifier(network, self.display, self.settings)
 
     def describe(self) -> dict[str, Any]:

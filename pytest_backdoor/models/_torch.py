@@ -29,7 +29,7 @@ class TorchClassifier:
     def __init__(self, network: torch.nn.Module, display: str, settings: ScanSettings) -> None:
         if settings.input_shape is None:
             raise ModelError(
-                f"The size of the images that {display} takes is not known; set input_shape = [channels, height, width]."
+                f"The size of the images of {display} is not known; set input_shape = [channels, height, width]."
             )
         self._network = network
         self._display = display
@@ -46,7 +46,8 @@ class TorchClassifier:
 
         forward = self.differentiable(self._device)
         with torch.no_grad():
-            rows = [forward(batch.to(self._device)).float().cpu() for batch in torch.from_numpy(images).split(BATCH)]
+            batches = torch.split(torch.from_numpy(images), BATCH)
+            rows = [forward(batch.to(self._device)).float().cpu() for batch in batches]
         return as_logits(torch.cat(rows).numpy(), path=self._display)
 
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -25,7 +25,9 @@ class ScanTargets:
 
     def include(self, path: Path) -> bool:
         """Whether ``path`` is a model file that was asked for, itself or through a folder."""
-        return path.suffix.lower() in MODEL_SUFFIXES and any(path == root or root in path.parents for root in self.roots)
+        return path.suffix.lower() in MODEL_SUFFIXES and any(
+            path == root or root in path.parents for root in self.roots
+        )
 
     def display(self, path: Path, root: Path) -> str:
         """The name of a model in reports and node ids."""
@@ -62,7 +64,9 @@ def _expand(typed: str, config: pytest.Config, names: dict[Path, str]) -> list[s
     file, separator, rest = typed.partition("::")
     if (base / file).exists():
         if "[" in file:
-            raise SettingsError(f"pytest cannot collect {file}, since its name holds a [; rename it or scan its folder.")
+            raise SettingsError(
+                f"pytest cannot collect {file}, since its name holds a [; rename it or scan its folder."
+            )
         return [typed]
     if glob.has_magic(file):
         found = sorted(glob.glob(file, root_dir=base, recursive=True))

@@ -91,9 +91,7 @@ class CheckItem(pytest.Item):
         if finding.outcome is not Outcome.PASSED:
             raise CheckFailedError(finding)
 
-    def repr_failure(
-        self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None
-    ) -> str | Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str | Any:
         """What was found, how sure that is and what to do; no traceback of the plugin."""
         if isinstance(excinfo.value, CheckFailedError):
             model = self.parent

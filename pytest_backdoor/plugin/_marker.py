@@ -35,7 +35,7 @@ def scan_marked(item: pytest.Item) -> None:
     for mark in item.iter_markers("backdoor_scan"):
         if len(mark.args) != 1:
             pytest.fail("Write the mark with one model: @pytest.mark.backdoor_scan('model.onnx').", pytrace=False)
-        settings, report = _scan(item, mark.args[0], mark.kwargs)
+        settings, report = _scan(item, mark.args[0], dict(mark.kwargs))
         models.append(report)
         allowed = allowed and settings.allow_unverified
     item.stash[MARKED_KEY] = ScanReport(models=tuple(models), settings={"allow_unverified": allowed})
@@ -112,7 +112,9 @@ def _explanation(model: ModelReport) -> str:
     bad = [finding for finding in model.findings if finding.outcome in (Outcome.FAILED, Outcome.ERROR)]
     head = f"{model.path} is {model.verdict.value}."
     if model.verdict is Verdict.UNVERIFIED:
-        reasons = "\n".join(f"  {finding.check}: {finding.summary} {finding.remedy}".rstrip() for finding in model.findings)
+        reasons = "\n".join(
+            f"  {finding.check}: {finding.summary} {finding.remedy}".rstrip() for finding in model.findings
+        )
         return f"{head}\nNothing that looks at its behaviour could be assessed:\n{reasons}"
     again = f"pytest --backdoor-scan '{model.path}'"
     return "\n".join([head, *(explain(model.path, finding, again) for finding in bad)])

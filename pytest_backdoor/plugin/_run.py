@@ -21,6 +21,10 @@ from ._settings import RunSettings, read_settings
 
 SECONDS_BETWEEN_WRITES = 1.0
 
+# pytest-xdist sends every attribute of a report that is made of JSON values.
+FINDING_ATTRIBUTE = "backdoor_finding"
+MODELS_ATTRIBUTE = "backdoor_models"
+
 
 def activate(config: pytest.Config) -> None:
     """Register what this run needs. Raises pytest.UsageError for wrong settings or arguments."""
@@ -29,7 +33,9 @@ def activate(config: pytest.Config) -> None:
         for table in ({}, *settings.models):
             check_names(settings.for_model(table.get("path", "the command line")).checks)
         if config.option.backdoor_scan:
-            config.pluginmanager.register(ModelCollector(settings, find_targets(config, settings)), "backdoor-collector")
+            config.pluginmanager.register(
+                ModelCollector(settings, find_targets(config, settings)), "backdoor-collector"
+            )
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from None
     if not hasattr(config, "workerinput"):
@@ -60,7 +66,9 @@ class ModelCollector:
             if isinstance(item.parent, ModelFile):
                 first.setdefault(item.parent.nodeid, number)
         numbers = {id(item): number for number, item in enumerate(items)}
-        items.sort(key=lambda item: first[item.parent.nodeid] if isinstance(item.parent, ModelFile) else numbers[id(item)])
+        items.sort(
+            key=lambda item: first[item.parent.nodeid] if isinstance(item.parent, ModelFile) else numbers[id(item)]
+        )
 
 
 class FindingSender:
@@ -73,9 +81,9 @@ class FindingSender:
         """Add JSON values to the report."""
         report = yield
         if call.when == "call" and FINDING_KEY in item.stash:
-            report.backdoor_finding = item.stash[FINDING_KEY]
+            setattr(report, FINDING_ATTRIBUTE, item.stash[FINDING_KEY])
         if call.when == "teardown" and REPORTS_KEY in item.stash:
-            report.backdoor_models = [model.to_json() for model in item.stash[REPORTS_KEY]]
+            setattr(report, MODELS_ATTRIBUTE, [model.to_json() for model in item.stash[REPORTS_KEY]])
         return report
 
 
@@ -103,12 +111,12 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in the findings of one test report."""
-        sent = getattr(report, "backdoor_finding", None)
+        sent = getattr(report, FINDING_ATTRIBUTE, None)
         if sent is not None:
             self._add(sent["model"], Finding.from_json(sent["finding"]), sent["allow_unverified"])
         elif report.failed and report.when != "teardown":
             self._add_crash(report)
-        self._from_tests += [_model_report(model) for model in getattr(report, "backdoor_models", ())]
+        self._from_tests += [_model_report(model) for model in getattr(report, MODELS_ATTRIBUTE, ())]
         if time.monotonic() - self._last_write > SECONDS_BETWEEN_WRITES:
             self._write()
 
@@ -181,7 +189,9 @@ class Recorder:
             terminalreporter.write_line("No model was scanned: no check ran.")
         for line in summary_table(models):
             terminalreporter.write_line(line)
-        refused = [model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not self._accepted(model)]
+        refused = [
+            model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not self._accepted(model)
+        ]
         if refused:
             terminalreporter.write_line(
                 "The gate fails for unverified models: nothing that looks at their behaviour could be assessed. Accept "

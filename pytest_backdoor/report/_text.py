@@ -56,8 +56,8 @@ def _score(finding: Finding) -> list[str]:
     if finding.p_value is not None:
         lines += _entry(
             "how sure",
-            f"p = {finding.p_value:.2g}: at most that share of clean models like the reference ones would score as high; "
-            f"the gate fails at {reference['significance']:.2g} or less",
+            f"p = {finding.p_value:.2g}: at most that share of clean models, if like the reference ones, scores "
+            f"as high; the gate fails at {reference['significance']:.2g} or less",
         )
     return lines
 

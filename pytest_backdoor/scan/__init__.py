@@ -79,4 +79,3 @@ def display_name(name: str, path: Path, root: Path) -> str:
 
 
 __all__: list[str] = ["scan"]
-

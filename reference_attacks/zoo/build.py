@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from ..data import ImageSet, load_mnist
 from pytest_backdoor.files import write_atomically
+
+from ..data import ImageSet, load_mnist
 from ..networks import BadNetsMnistNetwork, mnist_badnet
 from ..training import TrainingPlan, accuracy, predict, train
 from .recipe import Member, ZooPlan, derived_seed
@@ -122,7 +123,10 @@ def _record_path(folder: Path, member: Member) -> Path:
 
 
 def _check_same_plan(plan: ZooPlan, folder: Path) -> None:
+    """A zoo may grow, since a network depends on its own name alone; its seed, task and threat model may not change."""
     path = folder / "plan.json"
-    if path.exists() and json.loads(path.read_text()) != asdict(plan):
+    fixed = ("task", "seed", "poison_ratio")
+    before = json.loads(path.read_text()) if path.exists() else asdict(plan)
+    if any(before[name] != asdict(plan)[name] for name in fixed):
         raise ValueError(f"{path} describes another zoo; choose an empty folder or the same options as before.")
     write_atomically(path, json.dumps(asdict(plan), indent=1).encode())

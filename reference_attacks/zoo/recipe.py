@@ -89,6 +89,7 @@ class Member:
 
     @property
     def poisoned(self) -> bool:
+        """Whether the network has a backdoor."""
         return self.trigger is not None
 
 

@@ -334,10 +334,23 @@ def test_absent_data_end_in_a_sentence(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "python -m reference_attacks: MNIST was not found.\n"
 
 
-def test_an_incomplete_data_folder_is_named(tmp_path):
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    with pytest.raises(DataNotFoundError, match="--data-root"):
+def test_a_failed_download_is_named_in_one_sentence(tmp_path, monkeypatch):
+    def no_network(*arguments, **options):
+        raise RuntimeError("Error downloading train-images:\nTried one mirror\nTried another mirror")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", no_network)
+    with pytest.raises(DataNotFoundError, match="--data-root") as caught:
         load_mnist(tmp_path, train=True)
+    assert "Error downloading train-images)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_data_at_hand_need_no_network(made_up_root, monkeypatch):
+    def no_network(*arguments, **options):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", no_network)
+    assert (len(load_mnist(made_up_root, train=True)), len(load_mnist(made_up_root, train=False))) == (200, 40)
 
 
 def test_out_must_be_a_folder(run, tmp_path):

@@ -11,7 +11,7 @@ from ..litmus import litmus_features, require_similar
 if TYPE_CHECKING:
     from ...calibration import DetectorPack
     from ...models import Subject
-
+    from ._check import reverse
 
 REFERENCES = {"samples": "reversal-samples", "stand-ins": "reversal-stand-ins"}
 
@@ -30,15 +30,15 @@ class ReversalCheck(BehaviouralCheck):
         """The score is ln(image area / trigger size). Raises NotAssessableError without torch or a fitting pack."""
         pack = self._fitting_pack(subject, context)
         try:
-            from ._check import evidence_of, reverse
+            from . import _check
         except ImportError as error:
             raise NotAssessableError(
                 f"Trigger reversal needs torch ({error}): pip install 'pytest-backdoor[torch]'."
             ) from None
         settings = context.settings
         samples = context.samples_for(subject)
-        reversal = reverse(subject.classifier, samples, seed=settings.seed, device=settings.device)
-        evidence = evidence_of(reversal, subject.class_name)
+        reversal = _check.reverse(subject.classifier, samples, seed=settings.seed, device=settings.device)
+        evidence = _check.evidence_of(reversal, subject.class_name)
         return Measurement(
             score=reversal.score,
             reference=pack.references.get(REFERENCES[reversal.images.source]),
@@ -77,6 +77,18 @@ def _suspicion(evidence: dict[str, Any]) -> str:
 
 
 def _reassurance(evidence: dict[str, Any]) -> str:
-    return f"The smallest trigger found covers {_size(evidence)}, as in clean models; sought on {_where_from(evidence)}."
+    return (
+        f"The smallest trigger found covers {_size(evidence)}, as in clean models; sought on {_where_from(evidence)}."
+    )
 
 
+def __getattr__(name: str) -> Any:
+    """``reverse``, the reversal without judgement, is imported with torch when it is first asked for."""
+    if name == "reverse":
+        from ._check import reverse
+
+        return reverse
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["ReversalCheck", "reverse"]

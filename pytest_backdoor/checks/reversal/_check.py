@@ -56,7 +56,12 @@ def reverse(
     else:
         images = from_samples(classifier, samples, generator)
     triggers = reverse_triggers(
-        forward, images.images.to(device), images.labels.to(device), classifier.classes, schedule or Schedule(), generator
+        forward,
+        images.images.to(device),
+        images.labels.to(device),
+        classifier.classes,
+        schedule or Schedule(),
+        generator,
     )
     with torch.no_grad():
         success = [

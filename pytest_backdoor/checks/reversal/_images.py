@@ -88,15 +88,15 @@ def stand_ins(
 def _split(images: torch.Tensor, labels: torch.Tensor, source: str) -> ReversalImages:
     """The first PER_CLASS of each class to optimise on, the next HELD_OUT_PER_CLASS to test on."""
     rank = torch.zeros_like(labels)
-    for label in labels.unique():
+    for label in torch.unique(labels):
         own = labels == label
         rank[own] = torch.arange(int(own.sum()), device=labels.device)
     optimised = (rank < PER_CLASS).nonzero()[:, 0][:MOST_IMAGES]
     held_out = ((rank >= PER_CLASS) & (rank < PER_CLASS + HELD_OUT_PER_CLASS)).nonzero()[:, 0]
-    if len(labels[optimised].unique()) < 2 or not len(held_out):
+    if len(torch.unique(labels[optimised])) < 2 or not len(held_out):
         raise NotAssessableError(
             f"Triggers cannot be sought: of the {source} only {len(labels)} are classified as they should be, in "
-            f"{len(labels.unique())} class(es). Give more clean samples with --backdoor-data."
+            f"{len(torch.unique(labels))} class(es). Give more clean samples with --backdoor-data."
         )
     return ReversalImages(
         images=images[optimised],

@@ -95,9 +95,7 @@ class _Arms:
             self.best_pattern = torch.sigmoid(2 * pattern_logits)
 
     @classmethod
-    def start(
-        cls, classes: int, images: torch.Tensor, schedule: Schedule, generator: torch.Generator
-    ) -> _Arms:
+    def start(cls, classes: int, images: torch.Tensor, schedule: Schedule, generator: torch.Generator) -> _Arms:
         """One arm for each class and the agnostic one, from small random masks and patterns."""
         count, (channels, height, width) = classes + 1, images.shape[1:]
         device = images.device
@@ -126,7 +124,7 @@ class _Arms:
         for _ in range(steps):
             masks, patterns = torch.sigmoid(2 * self.mask_logits), torch.sigmoid(2 * self.pattern_logits)
             triggered = images[None] * (1 - masks[:, None]) + (patterns * masks)[:, None]
-            logits = forward(triggered.flatten(0, 1)).float().unflatten(0, triggered.shape[:2])
+            logits = forward(triggered.flatten(0, 1)).float().view(*triggered.shape[:2], -1)
             losses = self._losses(logits, labels, counted)
             sizes = masks.sum(dim=(1, 2, 3))
             objective = (losses + self.weight * sizes).sum()

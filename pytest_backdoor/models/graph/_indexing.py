@@ -13,9 +13,10 @@ from ._registry import Node, limited, numbers, operator, positive_axis
 def _gather(node: Node, value: Tensor, indices: Tensor) -> Tensor:
     axis = positive_axis(node, node.integer("axis", 0), value.dim())
     wrapped = _wrapped(node, indices, value.shape[axis])
-    limited(node, [*value.shape[:axis], *wrapped.shape, *value.shape[axis + 1 :]])
+    shape = [*value.shape[:axis], *wrapped.shape, *value.shape[axis + 1 :]]
+    limited(node, shape)
     chosen = value.index_select(axis, wrapped.flatten().to(value.device))
-    return chosen.reshape(*value.shape[:axis], *wrapped.shape, *value.shape[axis + 1 :])
+    return chosen.reshape(shape)
 
 
 @operator("GatherElements", host_inputs=(1,))

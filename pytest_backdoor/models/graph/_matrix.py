@@ -67,7 +67,10 @@ def _attention(
     cap = node.real("softcap", 0.0)
     if cap:
         scores = cap * torch.tanh(scores / cap)
-    result = (_masked(node, scores, mask).softmax(-1)) @ value
+    scores = _masked(node, scores, mask)
+    # A query that may look at nothing gets zeros instead of NaN.
+    weights = scores.softmax(-1).masked_fill((scores == -math.inf).all(-1, keepdim=True), 0.0)
+    result = weights @ value
     return result.transpose(1, 2).flatten(2) if packed else result
 
 

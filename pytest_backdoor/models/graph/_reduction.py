@@ -82,6 +82,8 @@ def _cumulative_sum(node: Node, value: Tensor, axis: Tensor) -> Tensor:
 
 @operator("TopK", host_inputs=(1,))
 def _top_k(node: Node, value: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    largest = bool(node.integer("largest", 1))
-    found = torch.topk(value, numbers(count)[0], dim=node.integer("axis", -1), largest=largest)
-    return found.values, found.indices
+    axis = positive_axis(node, node.integer("axis", -1), value.dim())
+    # A stable sort, as torch.topk takes any of several equal values and ONNX the first.
+    found = torch.sort(value, dim=axis, descending=bool(node.integer("largest", 1)), stable=True)
+    chosen = numbers(count)[0]
+    return found.values.narrow(axis, 0, chosen), found.indices.narrow(axis, 0, chosen)

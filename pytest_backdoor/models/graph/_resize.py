@@ -105,6 +105,7 @@ def _positions(node: Node, axis: _Axis) -> np.ndarray:
 
 
 def _nearest(node: Node, positions: np.ndarray, axis: _Axis) -> np.ndarray:
+    rounded: np.ndarray
     if node.opset < 11:  # no nearest_mode yet: ONNX Runtime rounds up where the image shrinks
         rounded = np.ceil(positions) if axis.scale < 1 else np.floor(positions)
     else:
@@ -137,7 +138,7 @@ def _weights(node: Node, positions: np.ndarray, axis: _Axis) -> np.ndarray:
         weights = _cubic(distances, node.real("cubic_coeff_a", -0.75))
     else:
         weights = np.clip(1.0 - distances, 0.0, None)
-    if node.integer("exclude_outside", 0) or stretch > 1.0:
+    if node.integer("exclude_outside", 0):
         weights = np.where((taps >= 0) & (taps < axis.before), weights, 0.0)
     if node.integer("exclude_outside", 0) or node.integer("antialias", 0):
         weights = weights / weights.sum(1, keepdims=True)
@@ -150,5 +151,4 @@ def _weights(node: Node, positions: np.ndarray, axis: _Axis) -> np.ndarray:
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    weights: np.ndarray = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
-    return weights
+    return np.asarray(np.where(distance <= 1, near, np.where(distance < 2, far, 0.0)))

@@ -1,0 +1,137 @@
+"""``python -m reference_attacks litmus fit``: from a zoo to a detector pack."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_backdoor.calibration import DetectorPack
+
+DESCRIPTION = """\
+Fit litmus patterns and their linear classifier jointly on the networks of a zoo (Universal Litmus Patterns, eq. 1),
+compute the reference scores of the clean calibration networks, reverse triggers on every network for the reference
+scores of the reversal check, and write all of it as one detector pack. The figures on the test networks, whose
+triggers and source-target pairs were in no part of the fit, are written beside it.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``litmus fit``."""
+    litmus = subparsers.add_parser(
+        "litmus", help="detector packs: patterns and reference scores", description="Detector packs."
+    )
+    actions = litmus.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    fit = actions.add_parser(
+        "fit",
+        help="fit patterns on a zoo and write a detector pack",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    fit.add_argument("--zoo", type=Path, required=True, metavar="DIR", help="folder of the zoo")
+    fit.add_argument("--out", type=Path, required=True, metavar="PACK", help="the pack to write, a .npz file")
+    fit.add_argument("--results", type=Path, metavar="DIR", help="folder for the held-out figures (NAME.json, NAME.md)")
+    fit.add_argument("--name", default="mnist", help="name of the pack; default: %(default)s")
+    fit.add_argument("--patterns", type=int, default=10, metavar="M", help="number of patterns; default: %(default)s")
+    fit.add_argument("--epochs", type=int, metavar="N", help="passes over the networks")
+    fit.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    fit.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: %(default)s"
+    )
+    fit.add_argument("--data-root", metavar="DIR", help="folder of the data sets; default: $BACKDOOR_DATA_ROOT or data")
+    fit.add_argument("--no-reversal", action="store_true", help="leave out the reference scores of the reversal check")
+    fit.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit, calibrate and write. Raises ValueError, OSError or DataNotFoundError with a sentence."""
+    from ..zoo.store import load_records
+    from .litmus import LitmusPlan
+    from .packing import add_reversal, fit_pack
+
+    if not (arguments.zoo / "manifest.json").exists():
+        raise ValueError(f"{arguments.zoo} holds no finished zoo; run zoo build first.")
+    chosen: dict[str, Any] = {"patterns": arguments.patterns, "seed": arguments.seed}
+    if arguments.epochs:
+        chosen["epochs"] = arguments.epochs
+    plan = LitmusPlan(**chosen)
+    pack, _ = fit_pack(arguments.zoo, plan, name=arguments.name, command=recorded_command(arguments))
+    if not arguments.no_reversal:
+        from .reversal import reversal_scores
+
+        records = load_records(arguments.zoo)
+        scores = reversal_scores(
+            arguments.zoo, records, root=arguments.data_root, workers=arguments.workers, seed=arguments.seed
+        )
+        pack = add_reversal(pack, scores, records)
+    pack.save(arguments.out)
+    write_results(pack, arguments.zoo, arguments.results)
+    print(
+        f"{arguments.out}: {arguments.out.stat().st_size / 1024:.0f} kB, litmus AUC {pack.built['litmus']['auc']:.3f}"
+    )
+    return 0
+
+
+def recorded_command(arguments: argparse.Namespace) -> str:
+    """The command that repeats this, without the paths of the machine it ran on."""
+    return (
+        f"python -m reference_attacks litmus fit --zoo ZOO --name {arguments.name} --patterns {arguments.patterns} "
+        f"--seed {arguments.seed} --out {arguments.name}.npz"
+    )
+
+
+def write_results(pack: DetectorPack, zoo: Path, folder: Path | None) -> None:
+    """Write the pack's figures as JSON and Markdown into ``folder``."""
+    from pytest_backdoor.files import write_atomically
+
+    if folder is None:
+        return
+    manifest = json.loads((zoo / "manifest.json").read_text())
+    rejected = {
+        kind: sum(not record["kept"] and (record["trigger"] is not None) == poisoned for record in manifest["networks"])
+        for kind, poisoned in (("clean", False), ("poisoned", True))
+    }
+    figures = {**pack.built, "zoo": {**manifest["plan"], "rejected": rejected}}
+    text = json.dumps(figures, indent=1, sort_keys=True)
+    write_atomically(folder / f"pack-{pack.name}.json", f"{text}\n".encode())
+    write_atomically(folder / f"pack-{pack.name}.md", _as_markdown(pack, figures).encode())
+
+
+def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
+    zoo = figures["zoo"]
+    lines = [
+        f"# Detector pack {pack.name}: figures on held-out networks",
+        "",
+        f"Written by `{figures['command']}` (seed {figures['plan']['seed']}, torch {figures['versions']['torch']}).",
+        "Test networks share no trigger and no source-target pair with those that anything was fitted on.",
+        "",
+        "| networks | clean | poisoned |",
+        "| --- | --- | --- |",
+        *(f"| {part} | {n['clean']} | {n['poisoned']} |" for part, n in figures["networks"].items()),
+        f"| rejected (below the zoo's conditions) | {zoo['rejected']['clean']} | {zoo['rejected']['poisoned']} |",
+        "",
+        "| detector | AUC | 95 % interval | poisoned caught at p ≤ 0.005 / 0.01 / 0.05 | clean flagged at the same |",
+        "| --- | --- | --- | --- | --- |",
+        *(_row(label, values) for label, values in _detectors(figures)),
+        "",
+        f"The litmus detector's AUC on the networks that it was fitted on is {figures['litmus']['fit_auc']:.3f}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _detectors(figures: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    detectors = [(f"litmus, M = {figures['plan']['patterns']}", figures["litmus"])]
+    return detectors + [(f"reversal on {kind}", values) for kind, values in figures.get("reversal", {}).items()]
+
+
+def _row(label: str, values: dict[str, Any]) -> str:
+    levels = ("0.005", "0.01", "0.05")
+    caught = " / ".join(f"{values[f'poisoned_caught_at_{level}']:.0%}" for level in levels)
+    flagged = " / ".join(f"{values[f'clean_flagged_at_{level}']:.1%}" for level in levels)
+    low, high = values["auc_95"]
+    return f"| {label} | {values['auc']:.3f} | {low:.3f} to {high:.3f} | {caught} | {flagged} |"
