@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -86,6 +87,10 @@ def _text(value: Any) -> str:
     return value
 
 
+def _path(value: Any) -> str:
+    return _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("give true or false.")
@@ -104,7 +109,14 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _not_negative(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _seed(value: Any) -> int:
+    seed = _whole(value)
+    if not 0 <= seed < 2**63:
+        raise ValueError("give 0 or more, below 2 to the power of 63.")
+    return seed
+
+
+def _limit(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         number = convert(value)
         if number < 0:
@@ -182,13 +194,13 @@ def _factory(value: Any) -> str:
 
 _VALIDATORS: dict[str, Callable[[Any], Any]] = {
     "checks": _names,
-    "data": _text,
+    "data": _path,
     "fpr": _rate,
-    "lock": _text,
+    "lock": _path,
     "allow_unverified": _flag,
-    "timeout": _not_negative(_number),
-    "memory": _not_negative(_whole),
-    "seed": _not_negative(_whole),
+    "timeout": _limit(_number),
+    "memory": _limit(_whole),
+    "seed": _seed,
     "device": _device,
     "layout": _layout,
     "input_range": _range,
@@ -198,5 +210,5 @@ _VALIDATORS: dict[str, Callable[[Any], Any]] = {
     "factory": _factory,
     "source": _text,
     "input_shape": _shape,
-    "pack": _text,
+    "pack": _path,
 }

@@ -24,7 +24,7 @@ def short_reason(finding: Finding) -> str:
 
 def explain(model: str, finding: Finding, again: str) -> str:
     """What a failed check found, how sure that is and what to do next; ``again`` is the command that repeats it."""
-    lines = [*textwrap.wrap(finding.summary, WIDTH), ""]
+    lines = [*_wrap(finding.summary, WIDTH), ""]
     lines += _entry("model", model)
     lines += _entry("check", f"{finding.check}, {finding.seconds:.1f} s")
     lines += _score(finding)
@@ -36,8 +36,13 @@ def explain(model: str, finding: Finding, again: str) -> str:
     return "\n".join(lines)
 
 
+def _wrap(text: str, width: int, **indents: str) -> list[str]:
+    # Paths and commands stay whole, to be copied.
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, **indents)
+
+
 def _entry(label: str, text: str, *, wrap: bool = True) -> list[str]:
-    parts = textwrap.wrap(text, WIDTH - 13) if wrap else [text]
+    parts = _wrap(text, WIDTH - 13) if wrap else [text]
     return [f"  {label if number == 0 else '':<11}{part}" for number, part in enumerate(parts)]
 
 
@@ -92,7 +97,7 @@ def summary_table(models: Sequence[ModelReport]) -> list[str]:
         lines.append(f"{model.verdict.value:<11} {model.path:<{width}}  {outcomes or 'no check ran'}")
         for finding in model.findings:
             if finding.outcome is Outcome.NOT_ASSESSED:
-                lines += textwrap.wrap(
+                lines += _wrap(
                     f"{finding.check}: {finding.summary} {finding.remedy}".rstrip(),
                     WIDTH,
                     initial_indent=" " * 12,

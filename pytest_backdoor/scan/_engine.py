@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..checks import check_names, load_check
 from ..checks._base import Check, Context
-from ..errors import BackdoorScanError, NotAssessableError
+from ..errors import BackdoorScanError, NotAssessableError, SettingsError
 from ..findings import Finding, ModelReport, Outcome
 from ..models import Subject
 from ..settings import ScanSettings
@@ -21,8 +22,8 @@ class Engine:
 
     def __init__(self, subject: Subject, settings: ScanSettings, root: Path) -> None:
         self._subject = subject
-        self._checks: dict[str, Check] = {name: load_check(name) for name in check_names(settings.checks)}
-        behavioural = sum(check.behavioural for check in self._checks.values())
+        self._checks = {name: _load(name) for name in check_names(settings.checks)}
+        behavioural = sum(_is_behavioural(check) for check in self._checks.values())
         self._context = Context(settings=settings, root=root, behavioural_checks=behavioural)
 
     def run(self, name: str) -> Finding:
@@ -30,17 +31,26 @@ class Engine:
         check = self._checks[name]
         started = time.perf_counter()
         try:
-            finding = check.run(self._subject, self._context)
+            finding = self._ask(check)
         except NotAssessableError as error:
-            finding = _unfinished(check, Outcome.NOT_ASSESSED, str(error))
+            finding = _unfinished(name, check, Outcome.NOT_ASSESSED, str(error))
         except BackdoorScanError as error:
-            finding = _unfinished(check, Outcome.ERROR, str(error))
+            finding = _unfinished(name, check, Outcome.ERROR, str(error))
         except MemoryError:
-            finding = _unfinished(check, Outcome.ERROR, out_of_memory(self._subject.display, self._context.settings))
+            text = out_of_memory(self._subject.display, self._context.settings)
+            finding = _unfinished(name, check, Outcome.ERROR, text)
         except Exception as error:  # a gate reports what it did not foresee instead of stopping
             text = f"The check {name} failed on {self._subject.display}: {type(error).__name__}: {error}"
-            finding = _unfinished(check, Outcome.ERROR, text)
-        return replace(finding, seconds=round(time.perf_counter() - started, 4))
+            finding = _unfinished(name, check, Outcome.ERROR, text)
+        return replace(finding, check=name, seconds=round(time.perf_counter() - started, 4))
+
+    def _ask(self, check: Check | SettingsError) -> Finding:
+        if isinstance(check, SettingsError):
+            raise check
+        finding = check.run(self._subject, self._context)
+        # A finding that no report can hold is the check's error, not the report's.
+        json.dumps(finding.to_json(), allow_nan=False)
+        return finding
 
     def run_all(self) -> Iterator[Finding]:
         """The findings of all planned checks, the cheapest first."""
@@ -64,5 +74,17 @@ def out_of_memory(display: str, settings: ScanSettings) -> str:
     )
 
 
-def _unfinished(check: Check, outcome: Outcome, summary: str) -> Finding:
-    return Finding(check=check.name, behavioural=check.behavioural, outcome=outcome, summary=summary)
+def _load(name: str) -> Check | SettingsError:
+    # A third party's check that cannot be loaded is an error of that check alone.
+    try:
+        return load_check(name)
+    except SettingsError as error:
+        return error
+
+
+def _is_behavioural(check: Check | SettingsError) -> bool:
+    return isinstance(check, SettingsError) or check.behavioural
+
+
+def _unfinished(name: str, check: Check | SettingsError, outcome: Outcome, summary: str) -> Finding:
+    return Finding(check=name, behavioural=_is_behavioural(check), outcome=outcome, summary=summary)

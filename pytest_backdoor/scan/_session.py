@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from ..checks import check_names, load_check
+from ..errors import SettingsError
 from ..findings import Finding, ModelReport, Outcome
 from ..settings import ScanSettings
 
@@ -56,7 +57,7 @@ class ScanSession:
             return Finding.from_json(answer)
         return Finding(
             check=check,
-            behavioural=load_check(check).behavioural,
+            behavioural=_is_behavioural(check),
             outcome=Outcome.ERROR,
             summary=self._given_up or "",
             seconds=round(time.perf_counter() - started, 4),
@@ -77,10 +78,9 @@ class ScanSession:
         """End the child."""
         if self._process.poll() is None:
             self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        if self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         self._process.wait()
 
     def __enter__(self) -> Self:
@@ -135,9 +135,18 @@ class ScanSession:
         )
 
 
+def _is_behavioural(check: str) -> bool:
+    try:
+        return load_check(check).behavioural
+    except SettingsError:
+        return True
+
+
 def _read_lines(stream: IO[str] | None, answers: queue.SimpleQueue[str]) -> None:
+    # The reader closes the pipe: a process that a check has left behind may hold it open after the child's end, and
+    # whoever closes it then waits.
     if stream is not None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), stream:
             for line in stream:
                 answers.put(line)
     answers.put("")

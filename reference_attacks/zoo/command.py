@@ -29,13 +29,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         allow_abbrev=False,
     )
     build.add_argument("--task", choices=["mnist"], default="mnist", help="data set; default: %(default)s")
-    build.add_argument("--clean-fit", type=int, default=150, metavar="N", help="clean networks to fit on")
+    build.add_argument("--clean-fit", type=int, default=110, metavar="N", help="clean networks to fit on")
     build.add_argument(
         "--clean-calibration", type=int, default=210, metavar="N", help="clean networks that only give reference scores"
     )
-    build.add_argument("--clean-test", type=int, default=60, metavar="N", help="clean networks to test on")
-    build.add_argument("--poisoned-fit", type=int, default=150, metavar="N", help="poisoned networks to fit on")
-    build.add_argument("--poisoned-test", type=int, default=80, metavar="N", help="poisoned networks to test on")
+    build.add_argument("--clean-test", type=int, default=50, metavar="N", help="clean networks to test on")
+    build.add_argument("--poisoned-fit", type=int, default=140, metavar="N", help="poisoned networks to fit on")
+    build.add_argument("--poisoned-test", type=int, default=75, metavar="N", help="poisoned networks to test on")
     build.add_argument(
         "--poison-ratio",
         type=float,

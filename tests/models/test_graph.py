@@ -30,7 +30,9 @@ REFUSED = {
     "test_attention_*qk_matmul*": "the second output shows the scores, no classifier uses it",
     "test_attention_*nonpad*": "padded keys belong to text generation",
     "test_attention_*padded_kv*": "padded keys belong to text generation",
-    "test_attention_*window*": "a local window belongs to long texts",
+    "test_attention_*local_window": "a local window belongs to long texts",
+    "test_attention_local_window_[!d]*": "a local window belongs to long texts",
+    "test_attention_bidirectional_window": "a local window belongs to long texts",
     "test_*cast*FLOAT8*": "float8 is for training and language models",
     "test_*cast*FLOAT4*": "float4 is for training and language models",
     "test_*cast*INT4*": "4-bit weights are for language models",
@@ -41,6 +43,7 @@ REFUSED = {
     "test_*quantizelinear_*int2": "2-bit weights are for language models",
     "test_*quantizelinear_blocked*": "scales per block are for language models",
     "test_batchnorm_*_training_mode": "models are audited as they infer",
+    "test_scatternd_m*": "products and extremes in place are not implemented",
     "test_training_dropout*": "models are audited as they infer",
     "test_equal_string*": "no text in an image classifier",
     "test_gathernd_example_int32_batch_dim1": "batch dimensions of GatherND are not implemented",
@@ -103,6 +106,14 @@ def _is_refused(case):
     return not expanded and any(fnmatch.fnmatchcase(case.name, pattern) for pattern in REFUSED)
 
 
+def _raises_not_assessable(case):
+    try:
+        _check_case(case)
+    except NotAssessableError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("name", [*sorted(OPERATORS), "several"])
 def test_node_tests_of_operator(name, node_cases):
     failures = {}
@@ -110,8 +121,8 @@ def test_node_tests_of_operator(name, node_cases):
         if case.name in DIFFERENT:
             continue
         if _is_refused(case):
-            with pytest.raises(NotAssessableError):
-                _check_case(case)
+            if not _raises_not_assessable(case):
+                failures[case.name] = "listed as refused, but it is computed"
             continue
         try:
             _check_case(case)

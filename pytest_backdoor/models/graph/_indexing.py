@@ -36,6 +36,17 @@ def _gather_nd(node: Node, value: Tensor, indices: Tensor) -> Tensor:
     return value[tuple(positions)]
 
 
+@operator("ScatterND", host_inputs=(1,))
+def _scatter_nd(node: Node, value: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    reduction = node.text("reduction", "none")
+    if reduction not in ("none", "add"):
+        raise node.unsupported(f"the reduction {reduction!r}")
+    positions = tuple(
+        _wrapped(node, part, value.shape[axis]).to(value.device) for axis, part in enumerate(indices.unbind(-1))
+    )
+    return value.index_put(positions, updates.to(value.dtype), accumulate=reduction == "add")
+
+
 def _wrapped(node: Node, indices: Tensor, length: int) -> Tensor:
     """Return int64 indices in 0..length-1, negative ones counted from the end."""
     wrapped = indices.to(torch.int64)

@@ -118,7 +118,8 @@ def _nearest(node: Node, positions: np.ndarray, axis: _Axis) -> np.ndarray:
             "floor": np.floor(positions),
             "ceil": np.ceil(positions),
         }[mode]
-    return np.clip(rounded, 0, axis.before - 1).astype(np.int64)
+    nearest: np.ndarray = np.clip(rounded, 0, axis.before - 1).astype(np.int64)
+    return nearest
 
 
 def _weights(node: Node, positions: np.ndarray, axis: _Axis) -> np.ndarray:
