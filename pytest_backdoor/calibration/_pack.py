@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PACK_VERSION = 1
 LARGEST_PACK = 16 * 2**20
+LARGEST_UNPACKED = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,9 @@ def load_pack(path: Path) -> DetectorPack:
     try:
         if path.stat().st_size > LARGEST_PACK:
             raise ValueError("it is too large")
+        with zipfile.ZipFile(path) as members:
+            if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
+                raise ValueError("it is too large")
         with np.load(path, allow_pickle=False) as archive:
             about = json.loads(str(archive["about"]))
             if about["version"] != PACK_VERSION:
@@ -84,7 +89,7 @@ def load_pack(path: Path) -> DetectorPack:
                 for name, description in about["references"].items()
             }
             channels, height, width = about["task"]["input_shape"]
-            return DetectorPack(
+            pack = DetectorPack(
                 name=about["name"],
                 input_shape=(channels, height, width),
                 classes=about["task"]["classes"],
@@ -96,8 +101,26 @@ def load_pack(path: Path) -> DetectorPack:
                 references=references,
                 built=about["built"],
             )
+        _require_consistent(pack)
     except Exception as error:  # numpy, zipfile and json raise many types for a damaged file
         raise SettingsError(f"The detector pack {path} cannot be read: {error}. Build it again.") from error
+    return pack
+
+
+def _require_consistent(pack: DetectorPack) -> None:
+    """Raise ValueError if arrays of a pack do not belong together or hold what is no finite number."""
+    import numpy as np
+
+    features = (len(pack.patterns) * pack.classes,)
+    shapes = (pack.patterns.shape[1:], pack.weights.shape, pack.centre.shape)
+    if shapes != (pack.input_shape, features, features):
+        raise ValueError("its arrays do not fit each other")
+    scores = [reference.scores for reference in pack.references.values()]
+    if not all(part.ndim == 1 and len(part) for part in scores):
+        raise ValueError("it has reference scores that are no list of numbers")
+    numbers = [pack.patterns, pack.weights, pack.centre, np.array([pack.bias, pack.least_similarity]), *scores]
+    if not all(part.dtype.kind == "f" and np.isfinite(part).all() for part in numbers):
+        raise ValueError("it holds values that are no finite numbers")
 
 
 def find_pack(input_shape: tuple[int, int, int], classes: int, *, given: Path | None = None) -> DetectorPack:

@@ -107,7 +107,8 @@ class Context:
 
 def _require_accuracy(subject: Subject, samples: Samples, source: str) -> None:
     predicted = subject.classifier.logits(samples.images).argmax(axis=1)
-    if len(set(predicted.tolist())) == 1:
+    of_one_class = samples.labels is not None and len(set(samples.labels.tolist())) == 1
+    if len(set(predicted.tolist())) == 1 and not of_one_class:
         raise NotAssessableError(
             f"{subject.display} predicts class {predicted[0]} for every clean sample of {source}: its preprocessing is "
             "probably not the declared one. Check input_range, mean, std and layout."
@@ -157,12 +158,12 @@ class BehaviouralCheck(ABC):
 
         measured = self.measure(subject, context)
         judgement = judge(measured.score, measured.reference, context.significance)
-        summary = {True: measured.suspicion, False: measured.reassurance}.get(judgement.suspicious is True, "")
+        summaries = {True: measured.suspicion, False: measured.reassurance, None: ""}
         return Finding(
             check=self.name,
             behavioural=True,
             outcome=judgement.outcome,
-            summary=f"{summary} {judgement.explanation}".strip(),
+            summary=f"{summaries[judgement.suspicious]} {judgement.explanation}".strip(),
             remedy=measured.remedy if judgement.suspicious else judgement.remedy,
             score=measured.score,
             p_value=judgement.p_value,

@@ -65,8 +65,8 @@ class LitmusCheck(BehaviouralCheck):
         return Measurement(
             score=score,
             reference=pack.references.get("litmus"),
-            suspicion=f"Its answers to {len(pack.patterns)} litmus patterns are those of a backdoored network.",
-            reassurance=f"Its answers to {len(pack.patterns)} litmus patterns are those of a clean network.",
+            suspicion=f"Its answers to {len(pack.patterns)} litmus patterns look like those of a backdoored network.",
+            reassurance=f"Its answers to {len(pack.patterns)} litmus patterns look like those of a clean network.",
             remedy=(
                 "Do not deploy this model. Get it from another source, or train it yourself; the reversal check may "
                 "show the trigger."

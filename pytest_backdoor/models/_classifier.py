@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import ModelError
+from ..settings import ScanSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+BATCH = 64
+SOFTMAX_TOLERANCE = 5e-3
 
 
 @runtime_checkable
@@ -39,27 +43,75 @@ class Classifier(Protocol):
         ...
 
 
-def as_logits(outputs: np.ndarray[Any, Any], *, path: str) -> np.ndarray[Any, Any]:
-    """Centred float32 logits of raw ``(N, classes)`` outputs that are logits, log-softmax or softmax values.
+def as_logits(outputs: np.ndarray[Any, Any], *, softmax: bool, path: str) -> np.ndarray[Any, Any]:
+    """Centred float32 logits of raw ``(N, classes)`` outputs.
 
-    Softmax outputs are recognised by their rows: no entry below 0 and a sum of 1. Raises ModelError if a value is
-    not finite.
+    ``softmax``: the outputs are probabilities, not logits or their logarithms. Raises ModelError if a value is not
+    finite, or if the outputs of a model that gave probabilities before are none.
     """
     import numpy as np
 
-    values = outputs.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is what the next line is about
+        values = outputs.astype(np.float32)
     if not np.isfinite(values).all():
         raise ModelError(
             f"{path} gives outputs that are not finite numbers (NaN or infinity), so nothing can be said about it; "
             "check its weights, and the declared input_range, mean and std."
         )
-    if is_softmax(values):
-        # The smallest positive float32 keeps a probability that underflowed to 0 at the end of the order.
-        values = np.log(np.maximum(values, np.finfo(np.float32).tiny))
+    if softmax:
+        if not is_softmax(values, tolerance=10 * SOFTMAX_TOLERANCE):
+            raise ModelError(
+                f"{path} gives probabilities for some images and other numbers for others, so its outputs cannot be "
+                "compared; export the model with its logits as the output."
+            )
+        values = np.log(np.maximum(values, smallest_probability(str(outputs.dtype))))
     centred: np.ndarray[Any, Any] = values - values.mean(axis=1, keepdims=True)
     return centred
 
 
-def is_softmax(values: np.ndarray[Any, Any]) -> bool:
-    """Whether every row of ``(N, classes)`` values is a probability distribution, within float16's rounding."""
-    return bool((values >= 0).all() and (abs(values.sum(axis=1) - 1) < 5e-3).all())
+def smallest_probability(dtype: str) -> float:
+    """What stands for a probability that underflowed to 0, so that it has a logarithm and stays the smallest."""
+    return 2.0**-24 if dtype == "float16" else 2.0**-126
+
+
+def is_softmax(values: np.ndarray[Any, Any], tolerance: float = SOFTMAX_TOLERANCE) -> bool:
+    """Whether every row of ``(N, classes)`` values is a probability distribution, within float16's rounding.
+
+    Logits can look like one for a single image. A model is therefore judged once, by its outputs for ``probe_images``.
+    """
+    return bool((values >= 0).all() and (abs(values.astype("float32").sum(axis=1) - 1) < tolerance).all())
+
+
+def probe_images(input_shape: tuple[int, int, int]) -> np.ndarray[Any, Any]:
+    """Four float32 images, from black to full noise, that no model answers alike unless its outputs are constant."""
+    import numpy as np
+
+    noise = np.random.default_rng(0).random((4, *input_shape), dtype=np.float32)
+    return noise * np.linspace(0, 1, 4, dtype=np.float32)[:, None, None, None]
+
+
+def class_scores(outputs: Any, images: int) -> Any:
+    """``(N, classes)`` of a model's raw output for N ``images``, an array or a tensor; None if it holds no such scores.
+
+    Convolutional heads leave two dimensions of size 1 behind, which are taken away.
+    """
+    shape = tuple(getattr(outputs, "shape", ()))
+    if shape[2:] == (1, 1):
+        outputs, shape = outputs.reshape(shape[:2]), shape[:2]
+    return outputs if len(shape) == 2 and shape[0] == images and shape[1] >= 2 else None
+
+
+def require_class_names(settings: ScanSettings, classes: int, display: str) -> None:
+    """Raise ModelError if the ``classes`` setting does not name each of the model's outputs."""
+    if settings.classes and len(settings.classes) != classes:
+        raise ModelError(
+            f"{display} has {classes} outputs, but the classes setting names {len(settings.classes)}; "
+            "list one name for each output."
+        )
+
+
+def one_line(error: BaseException, limit: int = 450) -> str:
+    """The text of another library's error as the end of a sentence: its type if it has none, never several lines."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if len(text) <= limit else f"{text[:limit]} …"
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, NotAssessableError
 from ..settings import Layout, ScanSettings
-from ._classifier import as_logits
+from ._classifier import (
+    BATCH,
+    as_logits,
+    class_scores,
+    is_softmax,
+    one_line,
+    probe_images,
+    require_class_names,
+    smallest_probability,
+)
 from ._preprocessing import Preprocessing, make_preprocessing
 
 if TYPE_CHECKING:
@@ -17,19 +26,22 @@ if TYPE_CHECKING:
     import torch
 
 ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+OUTPUT_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
+# What precedes the message proper: a status, then perhaps the source line and the C++ function that raised it.
+RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:\S+\.(?:h|cc):\d+ .*?\) )?")
 
 
 class OnnxClassifier:
     """An ONNX image classifier; see ``Classifier``.
 
-    ``content`` is the file's bytes, so that what is run is what was hashed. Raises ModelError if ONNX Runtime
-    refuses the model or if it is not an image classifier with one input and one output of class scores.
+    ``content`` is the file's bytes with all external data inside: nothing else is opened. Raises ModelError if ONNX
+    Runtime refuses the model or if it is not an image classifier with one input and one output of class scores.
     """
 
-    def __init__(self, content: bytes, path: Path, display: str, settings: ScanSettings) -> None:
+    def __init__(self, content: bytes, display: str, settings: ScanSettings) -> None:
         self._content = content
         self._display = display
-        self._session = _open_session(content, path, display)
+        self._session = _open_session(content, display)
         node = _only_input(self._session, display)
         layout, self.input_shape = _image_shape(node, display, settings)
         self._fixed_batch = node.shape[0] if isinstance(node.shape[0], int) and node.shape[0] > 0 else None
@@ -38,16 +50,15 @@ class OnnxClassifier:
             settings, layout=layout, channels=self.input_shape[0], dtype=ELEMENT_TYPES[node.type], path=display
         )
         self._output = _class_output(self._session, display)
-        self.classes = self._count_classes()
-        if settings.classes and len(settings.classes) != self.classes:
-            raise ModelError(
-                f"{display} has {self.classes} outputs, but the classes setting names {len(settings.classes)}; "
-                "list one name for each output."
-            )
+        outputs = self._outputs(probe_images(self.input_shape))
+        self.classes = int(outputs.shape[1])
+        self._softmax = is_softmax(outputs)
+        as_logits(outputs, softmax=self._softmax, path=display)
+        require_class_names(settings, self.classes, display)
 
     def logits(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """See ``Classifier.logits``."""
-        return as_logits(self._outputs(images), path=self._display)
+        return as_logits(self._outputs(images), softmax=self._softmax, path=self._display)
 
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """See ``Classifier.differentiable``; the ONNX graph becomes a torch program and is compared with this one."""
@@ -58,9 +69,14 @@ class OnnxClassifier:
         program = torch_program(onnx.ModelProto.FromString(self._content), device=device)
         preprocessing = self.preprocessing
 
-        def forward(images: torch.Tensor) -> torch.Tensor:
-            return program(preprocessing.for_torch(images))
+        def outputs(images: torch.Tensor) -> torch.Tensor:
+            return program(preprocessing.for_torch(images)).flatten(1)
 
+        def logits(images: torch.Tensor) -> torch.Tensor:
+            return outputs(images).clamp(min=smallest_probability("float32")).log()
+
+        # The program leaves out a final softmax, but one that other operators follow stays.
+        forward = logits if self._softmax and _gives_softmax(outputs, self.input_shape, device) else outputs
         self._compare(forward, device)
         return forward
 
@@ -68,7 +84,7 @@ class OnnxClassifier:
         import numpy as np
 
         values = self.preprocessing.for_numpy(images)
-        size = self._fixed_batch or len(values)
+        size = self._fixed_batch or min(BATCH, len(values))
         rows: list[np.ndarray[Any, Any]] = []
         for start in range(0, len(values), size):
             batch = values[start : start + size]
@@ -84,24 +100,18 @@ class OnnxClassifier:
         try:
             (output,) = self._session.run([self._output], {self._input: batch})
         except Exception as error:  # ONNX Runtime raises many types, some of them not exported
-            raise ModelError(f"{self._display} cannot be run: {_first_line(error)}") from error
+            raise ModelError(
+                f"{self._display} cannot be run on {len(batch)} image(s): {_reason(error)} Check input_shape and "
+                "layout, or export the model again."
+            ) from error
         values = np.asarray(output)
-        if values.ndim == 4 and values.shape[2:] == (1, 1):
-            values = values[:, :, 0, 0]
-        if values.ndim != 2 or len(values) != len(batch) or values.shape[1] < 2:
+        scores: np.ndarray[Any, Any] | None = class_scores(values, len(batch))
+        if scores is None:
             raise ModelError(
                 f"{self._display} gives an output of shape {list(values.shape)} for {len(batch)} image(s), which is "
                 "not one score for each of two or more classes; only image classifiers can be audited."
             )
-        return values
-
-    def _count_classes(self) -> int:
-        import numpy as np
-
-        probe = np.random.default_rng(0).random((2, *self.input_shape), dtype=np.float32)
-        outputs = self._outputs(probe)
-        as_logits(outputs, path=self._display)
-        return int(outputs.shape[1])
+        return scores
 
     def _compare(self, forward: Callable[[torch.Tensor], torch.Tensor], device: str) -> None:
         import numpy as np
@@ -111,9 +121,8 @@ class OnnxClassifier:
         expected = self.logits(probe)
         with torch.no_grad():
             found = forward(torch.from_numpy(probe).to(device)).float().cpu().numpy()
-        found = found.reshape(len(probe), -1)
         if found.shape == expected.shape:
-            found = as_logits(found, path=self._display)
+            found = as_logits(found, softmax=False, path=self._display)
             # Softmax outputs hide differences that are far below the largest logit, and float16 rounds.
             scale = max(1.0, float(np.abs(expected).max()))
             visible = expected > expected.max(axis=1, keepdims=True) - 12
@@ -130,21 +139,26 @@ class OnnxClassifier:
         )
 
 
-def _open_session(content: bytes, path: Path, display: str) -> onnxruntime.InferenceSession:
+def _gives_softmax(
+    outputs: Callable[[torch.Tensor], torch.Tensor], input_shape: tuple[int, int, int], device: str
+) -> bool:
+    import torch
+
+    with torch.no_grad():
+        return is_softmax(outputs(torch.from_numpy(probe_images(input_shape)).to(device)).float().cpu().numpy())
+
+
+def _open_session(content: bytes, display: str) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The folder lets ONNX Runtime find external data; it refuses locations outside of it.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-    if not content:
-        raise ModelError(f"{display} is an empty file; fetch or export the model again.")
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # see _run
         raise ModelError(
-            f"{display} cannot be opened as an ONNX model: {_first_line(error)} "
+            f"{display} cannot be opened as an ONNX model: {_reason(error)} "
             "Fetch the file again or export the model again."
         ) from error
 
@@ -180,7 +194,8 @@ def _image_shape(
     if settings.input_shape:
         if any(isinstance(size, int) and size != want for size, want in zip(sizes, settings.input_shape, strict=True)):
             raise ModelError(
-                f"{display} takes images of shape {sizes}, not {list(settings.input_shape)} (input_shape)."
+                f"{display} takes images of shape {sizes}, not {list(settings.input_shape)}; correct its input_shape "
+                "or layout."
             )
         return layout, settings.input_shape
     if not all(isinstance(size, int) and size > 0 for size in sizes):
@@ -192,7 +207,7 @@ def _image_shape(
 
 
 def _class_output(session: onnxruntime.InferenceSession, display: str) -> str:
-    outputs = [node for node in session.get_outputs() if node.type in ("tensor(float)", "tensor(float16)")]
+    outputs = [node for node in session.get_outputs() if node.type in OUTPUT_TYPES]
     if len(outputs) != 1:
         names = ", ".join(node.name for node in session.get_outputs()) or "none"
         raise ModelError(
@@ -202,7 +217,6 @@ def _class_output(session: onnxruntime.InferenceSession, display: str) -> str:
     return str(outputs[0].name)
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    line = text[0][:300] if text else type(error).__name__
-    return line if line.endswith((".", "!", "?")) else f"{line}."
+def _reason(error: BaseException) -> str:
+    """What ONNX Runtime says, in one line and without its source code."""
+    return one_line(Exception(RUNTIME_PREFIX.sub("", str(error).strip())))

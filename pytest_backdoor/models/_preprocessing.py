@@ -69,6 +69,8 @@ def make_preprocessing(
     """The preprocessing that ``settings`` ask for; raises ModelError where it does not fit the model."""
     integer = not dtype.startswith("float")
     low, high = settings.input_range or ((0.0, 255.0) if integer else (0.0, 1.0))
+    if integer and not 0 <= low < high <= 255:
+        raise ModelError(f"{path} takes {dtype} images, so input_range must lie within [0, 255]; correct or remove it.")
     for name, numbers in (("mean", settings.mean), ("std", settings.std)):
         if numbers is not None and len(numbers) not in (1, channels):
             raise ModelError(

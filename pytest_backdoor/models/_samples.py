@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
+from ._classifier import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,18 +63,35 @@ def _from_npz(path: Path, input_shape: tuple[int, int, int], limit: int, seed: i
     import numpy as np
 
     try:
+        with zipfile.ZipFile(path):  # np.load would take other files too
+            pass
         with np.load(path, allow_pickle=False) as archive:
             if "x" not in archive:
                 raise SettingsError(f"{path} holds no array x; save np.savez(path, x=images, y=labels).")
-            images = archive["x"]
-            labels = archive["y"].astype(np.int64) if "y" in archive else None
-    except (OSError, ValueError, EOFError) as error:
-        raise SettingsError(f"The clean samples {path} cannot be read: {error}") from error
-    if labels is not None and labels.shape != (len(images),):
-        raise SettingsError(f"{path} has {len(images)} images but labels of shape {labels.shape}; they must match.")
+            images, labels = archive["x"], archive.get("y")
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise SettingsError(
+            f"The clean samples {path} cannot be read ({one_line(error)}) Save them with np.savez(path, x=images)."
+        ) from error
+    if images.dtype.kind not in "buif" or not images.ndim:
+        raise SettingsError(f"{path} holds an x of type {images.dtype} that is no images; give uint8 images in it.")
+    if labels is not None:
+        labels = _class_numbers(labels, len(images), path)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:limit])
     images = _channels_first(images[chosen], input_shape, path)
     return Samples(images=images, labels=None if labels is None else labels[chosen])
+
+
+def _class_numbers(labels: np.ndarray[Any, Any], images: int, path: Path) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    if labels.shape != (images,):
+        raise SettingsError(
+            f"{path} has {images} images but labels of shape {list(labels.shape)}; give one class number for each."
+        )
+    if labels.dtype.kind not in "uif" or not (labels == np.rint(labels)).all():
+        raise SettingsError(f"{path} has labels that are not whole numbers; give the numbers of the classes in y.")
+    return labels.astype(np.int64)
 
 
 def _channels_first(images: np.ndarray[Any, Any], shape: tuple[int, int, int], path: Path) -> np.ndarray[Any, Any]:
@@ -92,8 +112,8 @@ def _channels_first(images: np.ndarray[Any, Any], shape: tuple[int, int, int], p
     values = np.ascontiguousarray(images, np.float32)
     if len(values) and not (values.min() >= 0 and values.max() <= 1):
         raise SettingsError(
-            f"{path} holds floating-point images from {values.min():.3g} to {values.max():.3g}; give uint8 images, or "
-            "values in [0, 1] before any normalisation (the input_range, mean and std settings do the rest)."
+            f"{path} holds {images.dtype} images from {values.min():.3g} to {values.max():.3g}; give uint8 images, or "
+            "floats in [0, 1] before any normalisation (the input_range, mean and std settings do the rest)."
         )
     return values
 
@@ -111,7 +131,7 @@ def _from_folder(
         (file, names[folder.name])
         for folder in folders
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
     ]
     if not files:
         raise SettingsError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
@@ -140,8 +160,10 @@ def _read_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray[Any, Any]
     try:
         with Image.open(file) as opened:
             image = opened.convert(modes[channels])
-    except OSError as error:
-        raise SettingsError(f"The clean sample {file} cannot be read: {error}") from error
+    except Exception as error:  # Pillow raises many types for a damaged image
+        raise SettingsError(
+            f"The clean sample {file} cannot be read ({one_line(error)}) Replace or remove it."
+        ) from error
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, np.float32).reshape(height, width, channels) / np.float32(255)

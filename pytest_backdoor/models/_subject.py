@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BackdoorScanError, ModelError
 from ..settings import ScanSettings
 from ._classifier import Classifier
-from ._format import sniff_format
+from ._format import open_regular, sniff_stream
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +56,12 @@ class Subject:
         if self.path is None:
             return b""
         try:
-            if not self.path.is_file():
-                raise ModelError(f"{self.display} is not a regular file; give the path of a model file.")
-            return self.path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{self.display} cannot be read: {error.strerror}.") from error
+            with open_regular(self.path) as stream:
+                return stream.read()
+        except MemoryError:
+            raise ModelError(
+                f"{self.display} is larger than the memory that its scan may use; raise --backdoor-memory."
+            ) from None
 
     @cached_property
     def sha256(self) -> str | None:
@@ -68,10 +70,8 @@ class Subject:
 
     @cached_property
     def format(self) -> str:
-        """What the file holds, by its content: see ``sniff_format``; "module" for a live one."""
-        if self.path is None:
-            return "module"
-        return sniff_format(self.path) or ("empty" if not self.content else "unknown")
+        """What the file holds, by its content: see ``sniff_format``; "unknown", or "module" for a live one."""
+        return "module" if self.path is None else sniff_stream(io.BytesIO(self.content)) or "unknown"
 
     @property
     def classifier(self) -> Classifier:
@@ -97,10 +97,11 @@ class Subject:
         return self._open_state_dict()
 
     def _open_onnx(self) -> Classifier:
+        from ._files import self_contained
         from ._onnx import OnnxClassifier
 
         assert self.path is not None
-        return OnnxClassifier(self.content, self.path, self.display, self.settings)
+        return OnnxClassifier(self_contained(self.path, self.content), self.display, self.settings)
 
     def _open_state_dict(self) -> Classifier:
         from ._torch import TorchClassifier, load_state_dict
@@ -117,7 +118,7 @@ class Subject:
             described["size"] = len(self.content) if self.path is not None else None
             classifier = self.classifier
             described["task"] = {"input_shape": list(classifier.input_shape), "classes": classifier.classes}
-        except BackdoorScanError:
+        except Exception:  # the checks say what is wrong with the model; nothing here may end the scan
             pass
         return described
 

@@ -51,6 +51,8 @@ def find_targets(config: pytest.Config, settings: RunSettings) -> ScanTargets:
                 "list models in [[tool.pytest-backdoor.models]] of pyproject.toml."
             )
         arguments = [*config.args, *scanned]
+    for argument in scanned:
+        _refuse_brackets(argument.partition("::")[0])
     config.args[:] = arguments
     base = config.invocation_params.dir
     roots = tuple(Path(os.path.abspath(base / argument.split("::")[0])) for argument in scanned)
@@ -63,10 +65,6 @@ def _expand(typed: str, config: pytest.Config, names: dict[Path, str]) -> list[s
     base = config.invocation_params.dir
     file, separator, rest = typed.partition("::")
     if (base / file).exists():
-        if "[" in file:
-            raise SettingsError(
-                f"pytest cannot collect {file}, since its name holds a [; rename it or scan its folder."
-            )
         return [typed]
     if glob.has_magic(file):
         found = sorted(glob.glob(file, root_dir=base, recursive=True))
@@ -76,6 +74,11 @@ def _expand(typed: str, config: pytest.Config, names: dict[Path, str]) -> list[s
     if config.option.pyargs:
         return [typed]
     raise SettingsError(f"There is no file or folder {file}; nothing was scanned. Check the path.")
+
+
+def _refuse_brackets(file: str) -> None:
+    if "[" in file:
+        raise SettingsError(f"pytest cannot collect {file}, since its name holds a [; rename it or scan its folder.")
 
 
 def _fetch(name: str, names: dict[Path, str]) -> str:

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ..checks import check_names
 from ..findings import Finding, Outcome
 from ..report import explain
+from ..scan import display_name
+from ..scan._sources import HUB_PREFIX
 from ..settings import ScanSettings
+from ._settings import RunSettings
 
 if TYPE_CHECKING:
     from ..scan._session import ScanSession
@@ -30,22 +34,20 @@ class ModelFile(pytest.File):
     """A model file; its checks share one process, which starts with the first of them."""
 
     display: str
+    run: RunSettings
     settings: ScanSettings
-    checks: tuple[str, ...]
     _session: ScanSession | None = None
 
     @classmethod
-    def make(
-        cls, parent: pytest.Collector, path: Path, display: str, settings: ScanSettings, checks: tuple[str, ...]
-    ) -> ModelFile:
+    def make(cls, parent: pytest.Collector, path: Path, display: str, run: RunSettings) -> ModelFile:
         """The collector of one model. Its node id is ``display`` also outside of pytest's root folder."""
         node: ModelFile = cls.from_parent(parent, path=path, nodeid=display)
-        node.display, node.settings, node.checks = display, settings, checks
+        node.display, node.run, node.settings = display, run, run.for_model(display)
         return node
 
     def collect(self) -> Iterator[CheckItem]:
         """One item for each check; the file is not opened."""
-        for check in self.checks:
+        for check in check_names(self.settings.checks):
             yield CheckItem.from_parent(self, name=check)
 
     def scan_session(self) -> ScanSession:
@@ -55,6 +57,13 @@ class ModelFile(pytest.File):
         if self._session is None:
             self._session = ScanSession(self.path, self.display, self.settings, self.config.rootpath)
         return self._session
+
+    def command(self, check: str) -> str:
+        """The command that repeats one check."""
+        target = self.display
+        if not target.startswith(HUB_PREFIX):
+            target = display_name(str(self.path), self.path, self.run.typed)
+        return self.run.command(f"{target}::{check}", "--backdoor-scan")
 
     def teardown(self) -> None:
         """End the scan's process."""
@@ -96,11 +105,11 @@ class CheckItem(pytest.Item):
         if isinstance(excinfo.value, CheckFailedError):
             model = self.parent
             assert isinstance(model, ModelFile)
-            seed = f" --backdoor-seed {model.settings.seed}" if model.settings.seed else ""
-            again = f"pytest --backdoor-scan '{model.display}::{self.name}'{seed}"
-            return explain(model.display, excinfo.value.finding, again)
+            return explain(model.display, excinfo.value.finding, model.command(self.name))
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """The file and the name under which reports list this item."""
-        return self.path, None, f"{self.nodeid}"
+        """The file and the headline of this item's failure."""
+        # pytest would take a headline that is the node id for the name of a function and replace its dots.
+        assert isinstance(self.parent, ModelFile)
+        return self.path, None, f"{self.name} of {self.parent.display}"

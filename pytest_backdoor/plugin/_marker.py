@@ -24,7 +24,7 @@ ScanFunction = Callable[..., ScanReport]
 REPORTS_KEY = pytest.StashKey[list[ModelReport]]()
 MARKED_KEY = pytest.StashKey[ScanReport]()
 SETTINGS_KEY = pytest.StashKey[RunSettings]()
-CACHE_KEY = pytest.StashKey[dict[tuple[str, ScanSettings], ModelReport]]()
+CACHE_KEY = pytest.StashKey[dict[tuple[Any, ...], ModelReport]]()
 
 
 def scan_marked(item: pytest.Item) -> None:
@@ -46,7 +46,8 @@ def require_passed(item: pytest.Item) -> None:
     __tracebackhide__ = True
     report = item.stash[MARKED_KEY]
     if not report.passes(allow_unverified=bool(report.settings["allow_unverified"])):
-        pytest.fail("\n\n".join(_explanation(model) for model in report.models), pytrace=False)
+        again = item.config.stash[SETTINGS_KEY].command(item.nodeid)
+        pytest.fail("\n\n".join(_explanation(model, again) for model in report.models), pytrace=False)
 
 
 def make_scan_function(item: pytest.Item) -> ScanFunction:
@@ -94,12 +95,15 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     display = display_name(name, path, run.root)
     settings = run.for_model(display, **overrides)
     cache = config.stash.setdefault(CACHE_KEY, {})
-    if (display, settings) not in cache:
+    # Tests write models too: a file that changed is another model.
+    state = path.stat()
+    key = (display, settings, state.st_mtime_ns, state.st_size, state.st_ino)
+    if key not in cache:
         from ..scan._session import ScanSession
 
         with ScanSession(path, display, settings, run.root) as session:
-            cache[display, settings] = session.report()
-    return settings, cache[display, settings]
+            cache[key] = session.report()
+    return settings, cache[key]
 
 
 def _locate(name: str, root: Path) -> Path:
@@ -108,7 +112,7 @@ def _locate(name: str, root: Path) -> Path:
     return locate(name, base=root)
 
 
-def _explanation(model: ModelReport) -> str:
+def _explanation(model: ModelReport, again: str) -> str:
     bad = [finding for finding in model.findings if finding.outcome in (Outcome.FAILED, Outcome.ERROR)]
     head = f"{model.path} is {model.verdict.value}."
     if model.verdict is Verdict.UNVERIFIED:
@@ -116,5 +120,4 @@ def _explanation(model: ModelReport) -> str:
             f"  {finding.check}: {finding.summary} {finding.remedy}".rstrip() for finding in model.findings
         )
         return f"{head}\nNothing that looks at its behaviour could be assessed:\n{reasons}"
-    again = f"pytest --backdoor-scan '{model.path}'"
     return "\n".join([head, *(explain(model.path, finding, again) for finding in bad)])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,6 @@ def activate(config: pytest.Config) -> None:
     """Register what this run needs. Raises pytest.UsageError for wrong settings or arguments."""
     try:
         settings = read_settings(config)
-        for table in ({}, *settings.models):
-            check_names(settings.for_model(table.get("path", "the command line")).checks)
         if config.option.backdoor_scan:
             config.pluginmanager.register(
                 ModelCollector(settings, find_targets(config, settings)), "backdoor-collector"
@@ -55,8 +55,7 @@ class ModelCollector:
         if not self._targets.include(file_path):
             return None
         display = self._targets.display(file_path, self._settings.root)
-        settings = self._settings.for_model(display)
-        return ModelFile.make(parent, file_path, display, settings, check_names(settings.checks))
+        return ModelFile.make(parent, file_path, display, self._settings)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -82,6 +81,9 @@ class FindingSender:
         report = yield
         if call.when == "call" and FINDING_KEY in item.stash:
             setattr(report, FINDING_ATTRIBUTE, item.stash[FINDING_KEY])
+            if isinstance(report.longrepr, tuple):
+                # A skip is listed under the model, not under the line of this plugin that raised it.
+                report.longrepr = (str(item.path), 1, report.longrepr[2])
         if call.when == "teardown" and REPORTS_KEY in item.stash:
             setattr(report, MODELS_ATTRIBUTE, [model.to_json() for model in item.stash[REPORTS_KEY]])
         return report
@@ -94,20 +96,33 @@ class Recorder:
         self._config = config
         self._settings = settings
         self._scanned: dict[str, dict[str, Any]] = {}
-        self._from_tests: list[ModelReport] = []
+        self._from_tests: dict[str, ModelReport] = {}
         self._unverified_allowed: set[str] = set()
         self._last_write = 0.0
 
     def pytest_sessionstart(self) -> None:
         """Write the report files at once, so that they exist whatever happens."""
-        if not self._config.option.collectonly:
+        if self._config.option.collectonly:
+            return
+        try:
             self._write()
+        except OSError as error:
+            raise pytest.UsageError(f"The report cannot be written: {error}") from None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """List every model that is to be scanned, so that an interrupted run shows what it did not reach."""
-        for item in session.items:
-            if isinstance(item.parent, ModelFile):
-                self._scanned.setdefault(item.parent.display, {"path": item.parent.display, "findings": []})
+        self._expect(item.parent.display for item in session.items if isinstance(item.parent, ModelFile))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """The same where pytest-xdist's workers collect."""
+        self._expect(model for model, check in map(_split_node_id, ids) if check)
+
+    def _expect(self, models: Iterable[str]) -> None:
+        for model in models:
+            self._scanned.setdefault(model, {"path": model, "findings": []})
+        if not self._config.option.collectonly:
+            self._write()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in the findings of one test report."""
@@ -116,7 +131,9 @@ class Recorder:
             self._add(sent["model"], Finding.from_json(sent["finding"]), sent["allow_unverified"])
         elif report.failed and report.when != "teardown":
             self._add_crash(report)
-        self._from_tests += [_model_report(model) for model in getattr(report, MODELS_ATTRIBUTE, ())]
+        for values in getattr(report, MODELS_ATTRIBUTE, ()):
+            model = _model_report(values)
+            self._from_tests.setdefault(_without_seconds(model), model)
         if time.monotonic() - self._last_write > SECONDS_BETWEEN_WRITES:
             self._write()
 
@@ -129,8 +146,8 @@ class Recorder:
 
     def _add_crash(self, report: pytest.TestReport) -> None:
         """A test process that died leaves a report without a finding."""
-        model, _, check = report.nodeid.rpartition("::")
-        if Path(model).suffix.lower() in MODEL_SUFFIXES and check in check_names():
+        model, check = _split_node_id(report.nodeid)
+        if check:
             summary = f"The check {check} of {model} did not finish: {report.longreprtext.strip()[:500]}"
             finding = Finding(check=check, behavioural=True, outcome=Outcome.ERROR, summary=summary)
             self._add({"path": model}, finding, allow_unverified=False)
@@ -147,8 +164,8 @@ class Recorder:
 
     def _write(self) -> None:
         self._last_write = time.monotonic()
-        settings = {**self._settings.common, **self._settings.command_line}
-        report = ScanReport(models=(*self._models, *self._from_tests), settings=settings)
+        models = (*self._models, *self._from_tests.values())
+        report = ScanReport(models=models, settings=self._settings.for_report())
         for path in self._settings.reports:
             write_report(report, path)
 
@@ -183,7 +200,7 @@ class Recorder:
         """One line for each model, the worst first."""
         if self._config.option.collectonly or not (self._config.option.backdoor_scan or self._from_tests):
             return
-        models = [*self._models, *self._from_tests]
+        models = [*self._models, *self._from_tests.values()]
         terminalreporter.section("backdoor scan")
         if not any(model.findings for model in models):
             terminalreporter.write_line("No model was scanned: no check ran.")
@@ -199,6 +216,17 @@ class Recorder:
             )
         for path in self._settings.reports:
             terminalreporter.write_line(f"report: {path}")
+
+
+def _split_node_id(node_id: str) -> tuple[str, str]:
+    """The model and the check of a check's node id; two empty texts for any other."""
+    model, _, check = node_id.rpartition("::")
+    return (model, check) if Path(model).suffix.lower() in MODEL_SUFFIXES and check in check_names() else ("", "")
+
+
+def _without_seconds(model: ModelReport) -> str:
+    findings = tuple(replace(finding, seconds=0.0) for finding in model.findings)
+    return json.dumps(replace(model, findings=findings).to_json(), sort_keys=True)
 
 
 def _model_report(values: dict[str, Any]) -> ModelReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
+import shlex
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,34 +13,60 @@ from typing import Any
 
 import pytest
 
+from ..checks import check_names
 from ..errors import SettingsError
 from ..report import REPORT_SUFFIXES
-from ..scan import with_found_lock
+from ..scan import display_name, with_found_lock
 from ..settings import ScanSettings, make_settings
 
 TABLE = "tool.pytest-backdoor"
+PYTEST_OWN_FILES = ("pytest.toml", ".pytest.toml")
 COMMAND_LINE = ("checks", "data", "fpr", "lock", "allow_unverified", "timeout", "memory", "seed", "device")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """Everything that is set for a run. ``root``: the folder that settings, models and the lock are relative to."""
+    """Everything that is set for a run.
+
+    ``root``: the folder that settings, models and the lock are relative to. ``typed``: the folder that what is typed is
+    relative to. ``config_file``: the one that ``-c`` names.
+    """
 
     root: Path
     common: dict[str, Any]
     models: list[dict[str, Any]]
     command_line: dict[str, Any]
     reports: list[Path]
+    typed: Path = field(default_factory=Path.cwd)
+    config_file: str | None = None
     file: str = field(default="pyproject.toml")
 
     def for_model(self, display: str, **overrides: Any) -> ScanSettings:
         """The settings of one model, named as in reports. Raises SettingsError."""
         values = dict(self.common)
         for table in self.models:
-            if _matches(display, table["path"]):
+            if self._names(table["path"], display):
                 values |= {name: value for name, value in table.items() if name != "path"}
-        settings = make_settings({**values, **self.command_line, **overrides}, where=f"The settings of {display}")
+        settings = make_settings({**values, **self.command_line, **overrides}, where=f"The scan of {display}")
         return with_found_lock(settings, self.root)
+
+    def for_report(self) -> dict[str, Any]:
+        """The settings that hold for every model without a table of its own, as JSON values."""
+        settings = make_settings({**self.common, **self.command_line}, where="The settings")
+        return with_found_lock(settings, self.root).to_json()
+
+    def command(self, target: str, *flags: str) -> str:
+        """A command that runs ``target`` with what was typed for this run."""
+        words = ["pytest", *(("-c", self.config_file) if self.config_file else ()), *flags, target]
+        for name, value in self.command_line.items():
+            words.append(f"--backdoor-{name.replace('_', '-')}")
+            if value is not True:
+                words.append(str(value))
+        return shlex.join(words)
+
+    def _names(self, pattern: str, display: str) -> bool:
+        absolute = display_name(pattern, self.root / pattern, self.root)
+        return display == absolute or _matches(display.split("/"), absolute.split("/"))
 
     def listed_models(self) -> list[str]:
         """The files that the models tables name. Raises SettingsError for one that names none."""
@@ -65,11 +92,11 @@ def read_settings(config: pytest.Config) -> RunSettings:
         name: value for name in COMMAND_LINE if (value := getattr(option, f"backdoor_{name}", None)) is not None
     }
     _from_invocation_folder(command_line, config)
-    make_settings(command_line, where="The command line")
+    _validate(command_line, where="The command line")
     common = {name: value for name, value in table.items() if name not in ("models", "reports")}
-    make_settings(common, where=f"{file}: [{TABLE}]")
+    _validate(common, where=f"{file}: [{TABLE}]", also=("models", "reports"))
     for entry in models:
-        make_settings(entry, where=f"{file}: [[{TABLE}.models]]", also=("path",))
+        _validate(entry, where=f"{file}: [[{TABLE}.models]]", also=("path",))
     reports = [config.invocation_params.dir / name for name in option.backdoor_report or ()]
     reports = reports or [config.rootpath / name for name in _report_names(file, table)]
     for path in reports:
@@ -78,8 +105,23 @@ def read_settings(config: pytest.Config) -> RunSettings:
                 f"The report {path.name} has an extension that is not known; use {' or '.join(REPORT_SUFFIXES)}."
             )
     return RunSettings(
-        root=config.rootpath, common=common, models=models, command_line=command_line, reports=reports, file=file
+        root=config.rootpath,
+        common=common,
+        models=models,
+        command_line=command_line,
+        reports=list(dict.fromkeys(reports)),
+        typed=config.invocation_params.dir,
+        config_file=option.inifilename,
+        file=file,
     )
+
+
+def _validate(values: dict[str, Any], *, where: str, also: tuple[str, ...] = ()) -> None:
+    settings = make_settings(values, where=where, also=also)
+    try:
+        check_names(settings.checks)
+    except SettingsError as error:
+        raise SettingsError(f"{where}: checks: {error}") from None
 
 
 def _from_invocation_folder(command_line: dict[str, Any], config: pytest.Config) -> None:
@@ -93,7 +135,7 @@ def _from_invocation_folder(command_line: dict[str, Any], config: pytest.Config)
 
 def _read_table(config: pytest.Config) -> tuple[str, dict[str, Any]]:
     path = config.rootpath / "pyproject.toml"
-    if config.inipath is not None and config.inipath.suffix == ".toml":
+    if config.inipath and config.inipath.suffix == ".toml" and config.inipath.name not in PYTEST_OWN_FILES:
         path = config.inipath
     if not path.is_file():
         return "pyproject.toml", {}
@@ -124,8 +166,10 @@ def _report_names(file: str, table: dict[str, Any]) -> list[str]:
     return names
 
 
-def _matches(display: str, pattern: str) -> bool:
-    if display == pattern or fnmatch.fnmatchcase(display, pattern):
+def _matches(names: list[str], patterns: list[str]) -> bool:
+    """Whether the glob ``patterns`` name the file ``names`` or a folder above it, both split at the slashes."""
+    if not patterns:
         return True
-    # fnmatch lets * cross folders but does not let **/ match none.
-    return "**/" in pattern and fnmatch.fnmatchcase(display, pattern.replace("**/", ""))
+    if patterns[0] == "**":
+        return _matches(names, patterns[1:]) or (bool(names) and _matches(names[1:], patterns))
+    return bool(names) and fnmatch.fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])

@@ -36,9 +36,11 @@ def explain(model: str, finding: Finding, again: str) -> str:
     return "\n".join(lines)
 
 
-def _wrap(text: str, width: int, **indents: str) -> list[str]:
+def _wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
     # Paths and commands stay whole, to be copied.
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, **indents)
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _entry(label: str, text: str, *, wrap: bool = True) -> list[str]:
@@ -100,7 +102,7 @@ def summary_table(models: Sequence[ModelReport]) -> list[str]:
                 lines += _wrap(
                     f"{finding.check}: {finding.summary} {finding.remedy}".rstrip(),
                     WIDTH,
-                    initial_indent=" " * 12,
-                    subsequent_indent=" " * 14,
+                    first=" " * 12,
+                    rest=" " * 14,
                 )
     return lines

@@ -42,12 +42,22 @@ def _claim_standard_output() -> IO[str]:
     return answers
 
 
+def _claim_standard_input() -> IO[str]:
+    """A stream of requests alone: what else reads from standard input finds it empty."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return requests
+
+
 def _requests() -> queue.SimpleQueue[dict[str, Any]]:
     """The parent's requests; the process ends at once when the parent is gone, even in the middle of a check."""
     received: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    stream = _claim_standard_input()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in stream:
             received.put(json.loads(line))
         os._exit(0)
 

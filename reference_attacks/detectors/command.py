@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.no_reversal:
         from .reversal import reversal_scores
 
-        records = load_records(arguments.zoo)
+        # Nothing is fitted in reversal, so the networks of the fit split have nothing to add but time.
+        records = [record for record in load_records(arguments.zoo) if record["split"] != "fit"]
         scores = reversal_scores(
             arguments.zoo, records, root=arguments.data_root, workers=arguments.workers, seed=arguments.seed
         )

@@ -22,9 +22,9 @@ class LitmusPlan:
     """
 
     patterns: int = 10
-    epochs: int = 300
+    epochs: int = 60
     batch: int = 50
-    pattern_rate: float = 0.03
+    pattern_rate: float = 0.3
     classifier_rate: float = 0.01
     weight_decay: float = 1e-2
     total_variation: float = 1e-3

@@ -157,7 +157,7 @@ def _least_similarity(features: torch.Tensor, centre: torch.Tensor) -> float:
 
 
 def _is_reference(record: dict[str, Any]) -> bool:
-    return record["trigger"] is None and record["split"] != "test"
+    return record["split"] == "calibration"
 
 
 def _poisoned(record: dict[str, Any]) -> bool:

@@ -125,8 +125,8 @@ def _record_path(folder: Path, member: Member) -> Path:
 def _check_same_plan(plan: ZooPlan, folder: Path) -> None:
     """A zoo may grow, since a network depends on its own name alone; its seed, task and threat model may not change."""
     path = folder / "plan.json"
-    fixed = ("task", "seed", "poison_ratio")
-    before = json.loads(path.read_text()) if path.exists() else asdict(plan)
-    if any(before[name] != asdict(plan)[name] for name in fixed):
+    wanted = json.loads(json.dumps(asdict(plan)))
+    before = json.loads(path.read_text()) if path.exists() else wanted
+    if any(before.get(name, wanted[name]) != wanted[name] for name in ("task", "seed", "poison_ratio", "steps")):
         raise ValueError(f"{path} describes another zoo; choose an empty folder or the same options as before.")
-    write_atomically(path, json.dumps(asdict(plan), indent=1).encode())
+    write_atomically(path, json.dumps(wanted, indent=1).encode())

@@ -24,7 +24,7 @@ class ZooPlan:
     The poisoned ones follow the threat model of Universal Litmus Patterns, §3.1 and §4.1: one source and one target
     class, one of 20 random 5x5 patches in a corner drawn for each image. Triggers and source-target pairs of the
     networks that detectors are fitted on are disjoint from those of the test networks. Calibration networks are
-    clean ones that no detector is fitted on.
+    clean ones that no detector is fitted on. ``steps``: how long networks are trained; each draws one of them.
     """
 
     task: str = "mnist"
@@ -35,6 +35,7 @@ class ZooPlan:
     poisoned_fit: int
     poisoned_test: int
     poison_ratio: float = 0.5
+    steps: tuple[int, ...] = STEPS
 
     def members(self) -> list[Member]:
         """All members, clean and poisoned ones interleaved so that an unfinished zoo is still balanced."""
@@ -53,7 +54,7 @@ class ZooPlan:
     def _member(self, split: Split, poisoned: bool, number: int) -> Member:
         name = f"{'poisoned' if poisoned else 'clean'}-{split}-{number:04d}"
         generator = torch.Generator().manual_seed(derived_seed(self.seed, name))
-        steps = STEPS[int(torch.randint(len(STEPS), (1,), generator=generator))]
+        steps = self.steps[int(torch.randint(len(self.steps), (1,), generator=generator))]
         source = target = trigger = None
         if poisoned:
             pairs = self.pairs(split)

@@ -14,12 +14,12 @@ from onnx import TensorProto, helper
 
 from pytest_backdoor.checks._base import Context
 from pytest_backdoor.checks.provenance import ProvenanceCheck
-from pytest_backdoor.checks.provenance._files import ExternalDataError, hash_file, subject_files
 from pytest_backdoor.checks.provenance._lockfile import read_lock, write_lock
 from pytest_backdoor.checks.provenance._record import new_artifact, record
 from pytest_backdoor.errors import ModelError
 from pytest_backdoor.findings import Outcome
 from pytest_backdoor.models import Subject
+from pytest_backdoor.models._files import ExternalDataError, hash_file, subject_files
 from pytest_backdoor.models._format import sniff_format
 from pytest_backdoor.settings import ScanSettings
 

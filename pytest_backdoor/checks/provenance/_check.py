@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_backdoor.checks._base import Cost
 from pytest_backdoor.errors import LockError, ModelError
 from pytest_backdoor.findings import Finding, Outcome
+from pytest_backdoor.models._files import ExternalDataError
 
-from ._files import ExternalDataError
 from ._lockfile import read_lock
 from ._names import HUB_PREFIX, file_name
 from ._verify import FileState, Verification, file_states, verify

@@ -8,10 +8,10 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 
 from pytest_backdoor.errors import LockError, ModelError
+from pytest_backdoor.models._files import DRIVE
 
 HUB_PREFIX = "hf://"
 HUB_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@\s]+))?/(?P<file>.+)")
-DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def name_problem(name: str) -> str | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pytest_backdoor import __version__
 from pytest_backdoor.errors import LockError, ModelError
+from pytest_backdoor.models._files import hash_file, subject_files
 
-from ._files import hash_file, subject_files
 from ._lockfile import Artifact, Lock, LockedFile, read_lock, write_lock
 from ._names import sibling_name
 from ._verify import lock_format

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ._files import SubjectFile, hash_file, subject_files
+from pytest_backdoor.models._files import SubjectFile, hash_file, subject_files
+
 from ._lockfile import Artifact, Lock, LockedFile
 from ._names import sibling_name
 

@@ -16,9 +16,9 @@ from ...models import Samples
 if TYPE_CHECKING:
     from ...models import Classifier
 
-PER_CLASS = 2
+PER_CLASS = 3
 HELD_OUT_PER_CLASS = 4
-MOST_IMAGES = 40
+MOST_IMAGES = 60
 CONFIDENCE = 0.99
 STAND_IN_STEPS = 40
 DARKNESS = 0.02
@@ -108,6 +108,8 @@ def _split(images: torch.Tensor, labels: torch.Tensor, source: str) -> ReversalI
 
 
 def to_pixels(image: torch.Tensor) -> np.ndarray[Any, Any]:
-    """Uint8 ``(H, W)`` or ``(H, W, C)`` pixels of a float ``(C, H, W)`` image in [0, 1]."""
+    """Uint8 pixels of a float ``(C, H, W)`` image in [0, 1]: ``(H, W, 3)`` of its first three channels, else
+    ``(H, W)`` of its first one.
+    """
     pixels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
-    return pixels[..., 0] if pixels.shape[2] == 1 else pixels[..., :3]
+    return pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ...errors import NotAssessableError
+
 AGNOSTIC = -1
 
 
@@ -17,6 +19,8 @@ class Schedule:
     ``first_steps`` for every arm, then ``second_steps`` for the ``survivors`` with the smallest triggers and for the
     target-agnostic arm. ``success``: the share of images that a trigger must turn. ``raise_by`` and ``lower_by``: the
     factors by which the weight of the mask's size changes after a step with enough and with too little success.
+    ``agnostic_starts``: from how large a mask each target-agnostic arm starts, as a logit of half the mask's value;
+    a small one finds triggers of few pixels at a fixed place, a large one those that may lie anywhere.
     """
 
     first_steps: int = 25
@@ -24,9 +28,10 @@ class Schedule:
     survivors: int = 3
     learning_rate: float = 0.3
     success: float = 0.95
-    initial_weight: float = 1e-3
+    initial_weight: float = 1e-2
     raise_by: float = 1.3
     lower_by: float = 1.4
+    agnostic_starts: tuple[float, ...] = (0.0, -2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +62,42 @@ def reverse_triggers(
     schedule: Schedule,
     generator: torch.Generator,
 ) -> list[ReversedTrigger]:
-    """One trigger for each class and a target-agnostic one, the latter last.
+    """One trigger for each class and the smallest target-agnostic one, the latter last.
 
     ``images``: float ``(N, C, H, W)`` in [0, 1], each classified as its entry of ``labels``, int64 ``(N,)``.
 
     Source: Universal Litmus Patterns §3.4.2, after Neural Cleanse: minimise the cross-entropy to the target plus a
     weight times the mask's ℓ1 norm, and adapt the weight to the success. Deviations, for speed: all targets are one
     batch; few images; the weight adapts after every step and not after five in a row; arms with large triggers are
-    dropped half-way. The target-agnostic arm, which finds all-to-all backdoors, is not in the paper.
+    dropped half-way. The target-agnostic arm, which finds all-to-all backdoors, is not in the paper. Raises
+    NotAssessableError if the gradients are no guide: a search that cannot move must not count as one that found none.
     """
     arms = _Arms.start(classes, images, schedule, generator)
     arms.descend(forward, images, labels, schedule, schedule.first_steps)
     dropped = arms.drop_all_but(schedule.survivors)
     arms.descend(forward, images, labels, schedule, schedule.second_steps)
-    found = sorted(dropped + arms.found(), key=lambda trigger: trigger.target)
-    return [*found[1:], found[0]]
+    found = dropped + arms.found()
+    agnostic = min((trigger for trigger in found if trigger.target == AGNOSTIC), key=lambda trigger: trigger.size)
+    targeted = [trigger for trigger in found if trigger.target != AGNOSTIC]
+    return [*sorted(targeted, key=lambda trigger: trigger.target), agnostic]
+
+
+def _require_usable(
+    objective: torch.Tensor, mask_gradient: torch.Tensor, pattern_gradient: torch.Tensor, *, first: bool
+) -> None:
+    # A model may give NaN with a gradient of zero, and argmax takes NaN for the largest value.
+    if not all(bool(torch.isfinite(part).all()) for part in (objective, mask_gradient, pattern_gradient)):
+        problem = "are not finite numbers"
+    # The pattern's gradient comes from the model alone, the mask's from its size too. Arms that share a start cannot
+    # all be right about their class, but later on all of them may be, beyond doubt and so without a gradient.
+    elif first and not bool(pattern_gradient.any()):
+        problem = "are all zero"
+    else:
+        return
+    raise NotAssessableError(
+        f"Triggers cannot be sought: the model's outputs or gradients {problem}, so nothing leads to a trigger. "
+        "Scan it before quantisation or any other step that hides them, or export it with its logits as the output."
+    )
 
 
 class _Arms:
@@ -96,14 +122,15 @@ class _Arms:
 
     @classmethod
     def start(cls, classes: int, images: torch.Tensor, schedule: Schedule, generator: torch.Generator) -> _Arms:
-        """One arm for each class and the agnostic one, from small random masks and patterns."""
-        count, (channels, height, width) = classes + 1, images.shape[1:]
-        device = images.device
-        targets = torch.tensor([*range(classes), AGNOSTIC], device=device)
-        # One start for all arms, so that their sizes are comparable.
+        """One arm for each class and the agnostic ones, from random masks and patterns."""
+        (channels, height, width), device = images.shape[1:], images.device
+        agnostic = len(schedule.agnostic_starts)
+        targets = torch.tensor([*range(classes), *[AGNOSTIC] * agnostic], device=device)
+        level = torch.tensor([*[0.0] * classes, *schedule.agnostic_starts], device=device)
+        # The same random start for all arms, so that their sizes are comparable.
         mask = torch.randn(1, 1, height, width, generator=generator).to(device) * 0.1
         pattern = torch.randn(1, channels, height, width, generator=generator).to(device) * 0.1
-        return cls(targets, mask.repeat(count, 1, 1, 1), pattern.repeat(count, 1, 1, 1), schedule)
+        return cls(targets, mask + level[:, None, None, None], pattern.repeat(len(targets), 1, 1, 1), schedule)
 
     def _new_optimizer(self, schedule: Schedule) -> torch.optim.Adam:
         return torch.optim.Adam(
@@ -130,6 +157,9 @@ class _Arms:
             objective = (losses + self.weight * sizes).sum()
             self.mask_logits.grad, self.pattern_logits.grad = torch.autograd.grad(
                 objective, [self.mask_logits, self.pattern_logits]
+            )
+            _require_usable(
+                objective.detach(), self.mask_logits.grad, self.pattern_logits.grad, first=not self.optimizer.state
             )
             self.optimizer.step()
             with torch.no_grad():
@@ -181,13 +211,14 @@ class _Arms:
         self.best_pattern = torch.where(chosen, patterns, self.best_pattern)
 
     def drop_all_but(self, survivors: int) -> list[ReversedTrigger]:
-        """Keep the arms with the smallest triggers, or the best trend where none succeeded, and the agnostic one."""
+        """Keep the arms with the smallest triggers, or the best trend where none succeeded, and the agnostic ones."""
         height, width = self.mask_logits.shape[-2:]
         unsuccessful = self.best_size >= height * width
         rank = torch.where(unsuccessful, height * width + self.loss_trend, self.best_size)
         rank[self.targets == AGNOSTIC] = -1
         order = rank.argsort()
-        kept, dropped = order[: survivors + 1], order[survivors + 1 :]
+        keep = survivors + int((self.targets == AGNOSTIC).sum())
+        kept, dropped = order[:keep], order[keep:]
         triggers = [self._trigger(int(arm)) for arm in dropped]
         self._select(kept)
         return triggers

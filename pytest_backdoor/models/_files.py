@@ -1,10 +1,11 @@
-"""Which files make up a model, where each may lie, and their hashes."""
+"""Which files make up a model, where each may lie, their hashes, and opening them as one."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,15 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_backdoor.errors import ModelError
-from pytest_backdoor.models._format import open_regular, sniff_stream
 
-from ._names import DRIVE
+from ._format import open_regular, sniff_stream
 
 if TYPE_CHECKING:
     import onnx
 
 CHUNK_BYTES = 1 << 20
 MAX_PROTOBUF_BYTES = (1 << 31) - 1
+DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class ExternalDataError(ModelError):
@@ -65,6 +66,61 @@ def subject_files(path: Path, content: bytes | None = None) -> list[SubjectFile]
     locations = _locations(path, content) if kind == "onnx" else set()
     model = SubjectFile(path=path, size=size, sha256=sha256, format=kind, malformed=locations is None)
     return [model, *(_external(path, location) for location in sorted(locations or ()))]
+
+
+def self_contained(path: Path, content: bytes) -> bytes:
+    """The ONNX model ``content`` with its external data inside, so that whoever opens it opens no other file.
+
+    ``path``: where it lies. ONNX Runtime alone would follow hard links and cut file names at a NUL. Content that names
+    no other file is given back unchanged. Raises ModelError if external data are missing or too short or if the model
+    cannot be parsed, ExternalDataError as ``subject_files`` does.
+    """
+    if b"location" not in content:  # the key of every file name; importing onnx to find none would be slow
+        return content
+    import onnx
+
+    try:
+        model = onnx.ModelProto.FromString(content)
+        tensors = [tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+        places = [(tensor, _location(path, tensor)) for tensor in tensors]
+    except ModelError:
+        raise
+    except Exception as error:  # see _locations
+        raise ModelError(f"{path} cannot be parsed as ONNX; fetch the file again or export it again.") from error
+    if not places:
+        return content
+    files = {location: _external(path, location) for location in sorted({location for _, location in places})}
+    total = len(content)
+    for tensor, location in places:
+        offset, length = _extent(path, tensor, files[location])
+        total += length
+        if total > MAX_PROTOBUF_BYTES:
+            raise ModelError(f"{path} has more than 2 GiB of weights, which is too much to be audited.")
+        with open_regular(files[location].path) as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+    whole: bytes = model.SerializeToString()
+    return whole
+
+
+def _extent(path: Path, tensor: onnx.TensorProto, file: SubjectFile) -> tuple[int, int]:
+    """Offset and length in bytes of a tensor's external data."""
+    if file.size is None:
+        raise ModelError(f"{file.path}, external data of {path}, does not exist; put it beside the model.")
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or file.size - offset)
+    except ValueError:
+        offset, length = -1, 0
+    if offset < 0 or length < 0 or offset + length > file.size:
+        raise ModelError(
+            f"{path} asks for data of its tensor {tensor.name!r} that {file.path} does not hold; fetch both files "
+            "again or export the model again."
+        )
+    return offset, length
 
 
 def hash_file(path: Path) -> tuple[str, int]:

@@ -1,0 +1,74 @@
+"""Subjects and packs for tests of checks: classifiers made of one function, without any file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytest_backdoor.calibration import DetectorPack, ReferenceScores
+from pytest_backdoor.checks._base import Context
+from pytest_backdoor.checks.litmus import litmus_features
+from pytest_backdoor.settings import make_settings
+
+
+class FunctionClassifier:
+    """A classifier whose logits are a NumPy function of the images."""
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int, int], classes: int) -> None:
+        self.input_shape = shape
+        self.classes = classes
+        self._function = function
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        values = self._function(images).astype(np.float32)
+        return values - values.mean(axis=1, keepdims=True)
+
+    def differentiable(self, device: str) -> Callable[[Any], Any]:
+        raise AssertionError("not asked for")
+
+
+class StandInSubject:
+    """As much of a Subject as checks that look at behaviour use."""
+
+    display = "net.onnx"
+
+    def __init__(self, classifier: Any) -> None:
+        self.classifier = classifier
+
+    def class_name(self, number: int) -> str:
+        return f"class {number}"
+
+
+def context(root: Path, *, behavioural_checks: int = 1, **settings: object) -> Context:
+    return Context(settings=make_settings(settings, where="test"), root=root, behavioural_checks=behavioural_checks)
+
+
+def linear_classifier(shape: tuple[int, int, int] = (1, 4, 4), classes: int = 3, seed: int = 0) -> FunctionClassifier:
+    matrix = np.random.default_rng(seed).normal(size=(int(np.prod(shape)), classes))
+    return FunctionClassifier(lambda images: images.reshape(len(images), -1) @ matrix, shape, classes)
+
+
+def pack_for(classifier: Any, *, patterns: int = 2, least_similarity: float = 0.5, **changes: Any) -> DetectorPack:
+    """A pack whose patterns the classifier answers as the pack's networks did; 199 reference scores of each kind."""
+    rng = np.random.default_rng(1)
+    images = rng.random((patterns, *classifier.input_shape), dtype=np.float32)
+    features = litmus_features(classifier.logits(images))
+    names = ("litmus", "reversal-samples", "reversal-stand-ins")
+    parts: dict[str, Any] = {
+        "name": "tiny",
+        "input_shape": classifier.input_shape,
+        "classes": classifier.classes,
+        "patterns": images,
+        "weights": rng.normal(size=features.size).astype(np.float32),
+        "bias": 0.1,
+        "centre": features.astype(np.float32),
+        "least_similarity": least_similarity,
+        "references": {
+            name: ReferenceScores(scores=np.linspace(-1, 1, 199), description=f"clean {name}") for name in names
+        },
+        "built": {"command": "test", "seed": 0, "zoo": {"clean": 199}},
+    }
+    return DetectorPack(**{**parts, **changes})
