@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import BackdoorScanError, ModelError, NotAssessableError, SettingsError
     from .findings import Finding, ModelReport, Outcome, ScanReport, Verdict
-    from .scan import scan
+    from .scanning import scan
 
 __all__ = [
     "BackdoorScanError",
@@ -33,6 +33,6 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'pytest_backdoor' has no attribute {name!r}")
     from importlib import import_module
 
-    home = "scan" if name == "scan" else "errors" if name.endswith("Error") else "findings"
+    home = "scanning" if name == "scan" else "errors" if name.endswith("Error") else "findings"
     found: object = getattr(import_module(f"pytest_backdoor.{home}"), name)
     return found

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "pytest_backdoor"
 MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py"))
 BOTTOM = ("findings", "settings", "errors", "files", "")
 LEVELS = dict.fromkeys(BOTTOM, 0) | {
-    name: level for level, name in enumerate(["models", "calibration", "checks", "scan", "report", "plugin"], 1)
+    name: level for level, name in enumerate(["models", "calibration", "checks", "scanning", "report", "plugin"], 1)
 }
 LEVELS["cli"] = LEVELS["plugin"]
 # The names that the package itself offers are imported when they are first used.

@@ -11,8 +11,8 @@ import pytest
 
 from ..errors import SettingsError
 from ..models import MODEL_SUFFIXES
-from ..scan import display_name
-from ..scan._sources import HUB_PREFIX, download
+from ..scanning import display_name
+from ..scanning._sources import HUB_PREFIX, download
 from ._settings import RunSettings
 
 

@@ -11,13 +11,13 @@ import pytest
 from ..checks import check_names
 from ..findings import Finding, Outcome
 from ..report import explain
-from ..scan import display_name
-from ..scan._sources import HUB_PREFIX
+from ..scanning import display_name
+from ..scanning._sources import HUB_PREFIX
 from ..settings import ScanSettings
 from ._settings import RunSettings
 
 if TYPE_CHECKING:
-    from ..scan._session import ScanSession
+    from ..scanning._session import ScanSession
 
 FINDING_KEY = pytest.StashKey[dict[str, Any]]()
 
@@ -52,7 +52,7 @@ class ModelFile(pytest.File):
 
     def scan_session(self) -> ScanSession:
         """The running scan of this model."""
-        from ..scan._session import ScanSession
+        from ..scanning._session import ScanSession
 
         if self._session is None:
             self._session = ScanSession(self.path, self.display, self.settings, self.config.rootpath)

@@ -12,7 +12,7 @@ import pytest
 from ..errors import BackdoorScanError
 from ..findings import ModelReport, Outcome, ScanReport, Verdict
 from ..report import explain
-from ..scan import display_name, scan_network
+from ..scanning import display_name, scan_network
 from ..settings import ScanSettings
 from ._settings import RunSettings, read_settings
 
@@ -99,7 +99,7 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     state = path.stat()
     key = (display, settings, state.st_mtime_ns, state.st_size, state.st_ino)
     if key not in cache:
-        from ..scan._session import ScanSession
+        from ..scanning._session import ScanSession
 
         with ScanSession(path, display, settings, run.root) as session:
             cache[key] = session.report()
@@ -107,7 +107,7 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
 
 
 def _locate(name: str, root: Path) -> Path:
-    from ..scan._sources import locate
+    from ..scanning._sources import locate
 
     return locate(name, base=root)
 

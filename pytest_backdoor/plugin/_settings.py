@@ -16,7 +16,7 @@ import pytest
 from ..checks import check_names
 from ..errors import SettingsError
 from ..report import REPORT_SUFFIXES
-from ..scan import display_name, with_found_lock
+from ..scanning import display_name, with_found_lock
 from ..settings import ScanSettings, make_settings
 
 TABLE = "tool.pytest-backdoor"

@@ -110,7 +110,7 @@ def test_no_torch_is_needed(tmp_path):
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
-        "from pytest_backdoor.models import Subject; from pytest_backdoor.scan._engine import Engine\n"
+        "from pytest_backdoor.models import Subject; from pytest_backdoor.scanning._engine import Engine\n"
         "from pytest_backdoor.settings import ScanSettings\n"
         "settings = ScanSettings(checks=('litmus', 'reversal'), pack='pack.npz', fpr=0.1)\n"
         "engine = Engine(Subject('net.onnx', settings, path=Path('net.onnx')), settings, Path('.'))\n"

@@ -9,7 +9,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pytest_backdoor.findings import Finding
 from pytest_backdoor.models import Subject
-from pytest_backdoor.scan._engine import Engine
+from pytest_backdoor.scanning._engine import Engine
 from pytest_backdoor.settings import ScanSettings, make_settings
 
 SHAPE = (3, 6, 5)

@@ -15,7 +15,7 @@ from onnx_builders import SHAPE, finding, linear_model, save, weights, with_exte
 from pytest_backdoor.errors import ModelError
 from pytest_backdoor.findings import Outcome
 from pytest_backdoor.models import Subject
-from pytest_backdoor.scan import scan
+from pytest_backdoor.scanning import scan
 from pytest_backdoor.settings import ScanSettings
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need privileges there")

@@ -9,7 +9,7 @@ def pytest_unconfigure(config): print("imported:", sorted(set(sys.modules) & {na
 """
 
 
-def imported(project, *arguments, names=(*HEAVY, "pytest_backdoor.scan")):
+def imported(project, *arguments, names=(*HEAVY, "pytest_backdoor.scanning")):
     """Which of ``names`` a run of pytest in a process of its own imports."""
     project.write("conftest.py", SHOW.format(names=set(names)))
     result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)

@@ -146,7 +146,7 @@ def test_report_fixture_without_a_mark(project, write_test):
 
 
 COUNTED = """
-import pytest_backdoor.scan._session as scans
+import pytest_backdoor.scanning._session as scans
 started = []
 start = scans.ScanSession.__init__
 scans.ScanSession.__init__ = lambda self, *rest: (started.append(rest[1]), start(self, *rest))[1]

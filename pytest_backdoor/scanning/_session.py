@@ -39,7 +39,7 @@ class ScanSession:
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         request = {"path": str(path), "display": display, "root": str(root), "settings": settings.to_json()}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest_backdoor.scan._worker"],
+            [sys.executable, "-P", "-m", "pytest_backdoor.scanning._worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
