@@ -14,9 +14,10 @@ from typing import NoReturn
 
 from .badnet import command as badnet
 from .detectors import command as detectors
+from .detectors import table as detection
 from .zoo import command as zoo
 
-SUBCOMMANDS = (badnet, zoo, detectors)
+SUBCOMMANDS = (badnet, zoo, detectors, detection)
 USAGE_ERROR = 2
 INTERRUPTED = 130
 

@@ -70,8 +70,8 @@ def make_pack(references: int = REFERENCES) -> DetectorPack:
         patterns=patterns,
         weights=weights,
         bias=-middle,
-        centre=(clean + backdoored).astype(np.float32),
-        least_similarity=0.0,
+        prototypes=clean_weights()[:, None],
+        least_recognised=3,
         references={
             "litmus": ReferenceScores(scores=low, description="made-up clean models"),
             "reversal-samples": ReferenceScores(scores=triggers, description="made-up clean models"),

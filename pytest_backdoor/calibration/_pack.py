@@ -28,8 +28,8 @@ class DetectorPack:
 
     ``input_shape``: (C, H, W). ``classes``: number of outputs. ``patterns``: float32 ``(M, C, H, W)`` in [0, 1].
     ``weights``: float32 ``(M·classes,)``, the linear classifier over standardised logits, and its ``bias``.
-    ``centre``: float32 ``(M·classes,)``, the mean features of the networks that it was fitted on; a model whose
-    features have a lower cosine similarity to it than ``least_similarity`` is not of this task.
+    ``prototypes``: float32 ``(classes, C, H, W)`` in [0, 1], one made-up image that networks of this task take for each
+    class; a model that recognises fewer of them than ``least_recognised`` is not of this task.
     ``references``: scores of clean models by name, such as "litmus". ``built``: JSON values that say how the pack was
     made: command, seed, versions, zoo sizes, held-out figures.
     """
@@ -40,8 +40,8 @@ class DetectorPack:
     patterns: np.ndarray[Any, Any]
     weights: np.ndarray[Any, Any]
     bias: float
-    centre: np.ndarray[Any, Any]
-    least_similarity: float
+    prototypes: np.ndarray[Any, Any]
+    least_recognised: int
     references: dict[str, ReferenceScores] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class DetectorPack:
         """Write the pack as ``.npz``: arrays, and one JSON text for the rest."""
         import numpy as np
 
-        arrays: dict[str, Any] = {"patterns": self.patterns, "weights": self.weights, "centre": self.centre}
+        arrays: dict[str, Any] = {"patterns": self.patterns, "weights": self.weights, "prototypes": self.prototypes}
         for name, reference in self.references.items():
             arrays[f"reference/{name}"] = reference.scores.astype(np.float64)
         about = {
@@ -61,7 +61,7 @@ class DetectorPack:
             "name": self.name,
             "task": {"input_shape": list(self.input_shape), "classes": self.classes},
             "bias": self.bias,
-            "least_similarity": self.least_similarity,
+            "least_recognised": self.least_recognised,
             "references": {name: reference.description for name, reference in self.references.items()},
             "built": self.built,
         }
@@ -96,8 +96,8 @@ def load_pack(path: Path) -> DetectorPack:
                 patterns=archive["patterns"],
                 weights=archive["weights"],
                 bias=float(about["bias"]),
-                centre=archive["centre"],
-                least_similarity=float(about["least_similarity"]),
+                prototypes=archive["prototypes"],
+                least_recognised=int(about["least_recognised"]),
                 references=references,
                 built=about["built"],
             )
@@ -112,13 +112,13 @@ def _require_consistent(pack: DetectorPack) -> None:
     import numpy as np
 
     features = (len(pack.patterns) * pack.classes,)
-    shapes = (pack.patterns.shape[1:], pack.weights.shape, pack.centre.shape)
-    if shapes != (pack.input_shape, features, features):
+    shapes = (pack.patterns.shape[1:], pack.weights.shape, pack.prototypes.shape)
+    if shapes != (pack.input_shape, features, (pack.classes, *pack.input_shape)):
         raise ValueError("its arrays do not fit each other")
     scores = [reference.scores for reference in pack.references.values()]
     if not all(part.ndim == 1 and len(part) for part in scores):
         raise ValueError("it has reference scores that are no list of numbers")
-    numbers = [pack.patterns, pack.weights, pack.centre, np.array([pack.bias, pack.least_similarity]), *scores]
+    numbers = [pack.patterns, pack.weights, pack.prototypes, np.array([pack.bias]), *scores]
     if not all(part.dtype.kind == "f" and np.isfinite(part).all() for part in numbers):
         raise ValueError("it holds values that are no finite numbers")
 

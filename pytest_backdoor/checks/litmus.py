@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import NotAssessableError
 from ._base import BehaviouralCheck, Context, Cost, Measurement
 
 if TYPE_CHECKING:
@@ -26,25 +27,25 @@ def litmus_features(logits: Any) -> Any:
     return flat / ((flat**2).mean(axis=-1, keepdims=True) ** 0.5 + 1e-12)
 
 
-def require_similar(pack: DetectorPack, features: np.ndarray[Any, Any], display: str) -> None:
-    """Raise NotAssessableError if a model answers the patterns unlike any network of the pack's task.
+def litmus_logits(pack: DetectorPack, subject: Subject) -> np.ndarray[Any, Any]:
+    """The subject's logits on the patterns of ``pack``, float32 ``(M, K)``, with the prototypes in the same batch.
 
-    A pack's figures hold for networks of its own task alone; the same input shape and number of classes do not make
-    it the same task.
+    Raises NotAssessableError if the subject does not take the prototypes for their classes. A pack's figures hold for
+    networks of its own task alone, and the same input shape and number of classes do not make it the same task.
     """
     import numpy as np
 
-    from ..errors import NotAssessableError
-
-    centre = pack.centre
-    similarity = float(features @ centre / (np.linalg.norm(features) * np.linalg.norm(centre) + 1e-12))
-    if similarity < pack.least_similarity:
+    logits = subject.classifier.logits(np.concatenate([pack.patterns, pack.prototypes]))
+    patterns, prototypes = logits[: len(pack.patterns)], logits[len(pack.patterns) :]
+    recognised = int((prototypes.argmax(axis=1) == np.arange(pack.classes)).sum())
+    if recognised < pack.least_recognised:
         raise NotAssessableError(
-            f"{display} answers the patterns of the detector pack {pack.name!r} unlike any network that the pack was "
-            f"built on (similarity {similarity:.2f}, at least {pack.least_similarity:.2f} needed): it was trained for "
-            "another task, or its preprocessing is not the declared one. Check input_range, mean, std and layout, or "
-            "build a pack for its task."
+            f"{subject.display} recognises {recognised} of the {pack.classes} prototype images of the detector pack "
+            f"{pack.name!r}, fewer than the {pack.least_recognised} that networks of its task recognise: it was "
+            "trained for another task, its classes are in another order, or its preprocessing is not the declared "
+            "one. Check input_range, mean, std and layout, or build a pack for its task."
         )
+    return patterns
 
 
 class LitmusCheck(BehaviouralCheck):
@@ -59,8 +60,7 @@ class LitmusCheck(BehaviouralCheck):
     def measure(self, subject: Subject, context: Context) -> Measurement:
         """The score is the linear classifier's output: the log-odds that the network is backdoored."""
         pack = context.pack_for(subject)
-        features = litmus_features(subject.classifier.logits(pack.patterns))
-        require_similar(pack, features, subject.display)
+        features = litmus_features(litmus_logits(pack, subject))
         score = float(features @ pack.weights + pack.bias)
         return Measurement(
             score=score,

@@ -32,7 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    fit.add_argument("--zoo", type=Path, required=True, metavar="DIR", help="folder of the zoo")
+    fit.add_argument(
+        "--zoo", type=Path, required=True, action="append", metavar="DIR", help="folder of a zoo; may be repeated"
+    )
     fit.add_argument("--out", type=Path, required=True, metavar="PACK", help="the pack to write, a .npz file")
     fit.add_argument("--results", type=Path, metavar="DIR", help="folder for the held-out figures (NAME.json, NAME.md)")
     fit.add_argument("--name", default="mnist", help="name of the pack; default: %(default)s")
@@ -53,21 +55,21 @@ def run(arguments: argparse.Namespace) -> int:
     from .litmus import LitmusPlan
     from .packing import add_reversal, fit_pack
 
-    if not (arguments.zoo / "manifest.json").exists():
-        raise ValueError(f"{arguments.zoo} holds no finished zoo; run zoo build first.")
+    for zoo in arguments.zoo:
+        if not (zoo / "manifest.json").exists():
+            raise ValueError(f"{zoo} holds no finished zoo; run zoo build first.")
     chosen: dict[str, Any] = {"patterns": arguments.patterns, "seed": arguments.seed}
     if arguments.epochs:
         chosen["epochs"] = arguments.epochs
     plan = LitmusPlan(**chosen)
-    pack, _ = fit_pack(arguments.zoo, plan, name=arguments.name, command=recorded_command(arguments))
+    records = [record for zoo in arguments.zoo for record in load_records(zoo)]
+    pack, _ = fit_pack(records, plan, name=arguments.name, command=recorded_command(arguments))
     if not arguments.no_reversal:
         from .reversal import reversal_scores
 
         # Nothing is fitted in reversal, so the networks of the fit split have nothing to add but time.
-        records = [record for record in load_records(arguments.zoo) if record["split"] != "fit"]
-        scores = reversal_scores(
-            arguments.zoo, records, root=arguments.data_root, workers=arguments.workers, seed=arguments.seed
-        )
+        records = [record for record in records if record["split"] != "fit"]
+        scores = reversal_scores(records, root=arguments.data_root, workers=arguments.workers, seed=arguments.seed)
         pack = add_reversal(pack, scores, records)
     pack.save(arguments.out)
     write_results(pack, arguments.zoo, arguments.results)
@@ -80,30 +82,32 @@ def run(arguments: argparse.Namespace) -> int:
 def recorded_command(arguments: argparse.Namespace) -> str:
     """The command that repeats this, without the paths of the machine it ran on."""
     return (
-        f"python -m reference_attacks litmus fit --zoo ZOO --name {arguments.name} --patterns {arguments.patterns} "
+        f"python -m reference_attacks litmus fit {' '.join(f'--zoo {zoo.name}' for zoo in arguments.zoo)} "
+        f"--name {arguments.name} --patterns {arguments.patterns} "
         f"--seed {arguments.seed} --out {arguments.name}.npz"
     )
 
 
-def write_results(pack: DetectorPack, zoo: Path, folder: Path | None) -> None:
+def write_results(pack: DetectorPack, zoos: list[Path], folder: Path | None) -> None:
     """Write the pack's figures as JSON and Markdown into ``folder``."""
     from pytest_backdoor.files import write_atomically
 
     if folder is None:
         return
-    manifest = json.loads((zoo / "manifest.json").read_text())
+    manifests = [json.loads((zoo / "manifest.json").read_text()) for zoo in zoos]
+    records = [record for manifest in manifests for record in manifest["networks"]]
     rejected = {
-        kind: sum(not record["kept"] and (record["trigger"] is not None) == poisoned for record in manifest["networks"])
+        kind: sum(not record["kept"] and (record["trigger"] is not None) == poisoned for record in records)
         for kind, poisoned in (("clean", False), ("poisoned", True))
     }
-    figures = {**pack.built, "zoo": {**manifest["plan"], "rejected": rejected}}
+    figures = {**pack.built, "zoos": [manifest["plan"] for manifest in manifests], "rejected": rejected}
     text = json.dumps(figures, indent=1, sort_keys=True)
     write_atomically(folder / f"pack-{pack.name}.json", f"{text}\n".encode())
     write_atomically(folder / f"pack-{pack.name}.md", _as_markdown(pack, figures).encode())
 
 
 def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
-    zoo = figures["zoo"]
+    rejected = figures["rejected"]
     lines = [
         f"# Detector pack {pack.name}: figures on held-out networks",
         "",
@@ -113,7 +117,7 @@ def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
         "| networks | clean | poisoned |",
         "| --- | --- | --- |",
         *(f"| {part} | {n['clean']} | {n['poisoned']} |" for part, n in figures["networks"].items()),
-        f"| rejected (below the zoo's conditions) | {zoo['rejected']['clean']} | {zoo['rejected']['poisoned']} |",
+        f"| rejected (below the zoo's conditions) | {rejected['clean']} | {rejected['poisoned']} |",
         "",
         "| detector | AUC | 95 % interval | poisoned caught at p ≤ 0.005 / 0.01 / 0.05 | clean flagged at the same |",
         "| --- | --- | --- | --- | --- |",

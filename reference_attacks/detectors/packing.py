@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ import torch
 
 from pytest_backdoor.calibration import DetectorPack, ReferenceScores, conformal_p_value
 
-from ..zoo.store import NetworkStack, load_records, load_stack
+from ..zoo.store import NetworkStack, load_stack
 from .litmus import FittedLitmus, LitmusPlan, area_under_curve, fit_litmus
+from .prototypes import fit_prototypes, least_recognised, recognised_prototypes
 
 VALIDATION_TRIGGERS = (8, 9)
 VALIDATION_SHARE = 5
@@ -36,13 +36,14 @@ def split_for_fitting(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any
     return [record for record in fit if record["name"] not in names], validation
 
 
-def fit_pack(folder: Path, plan: LitmusPlan, *, name: str, command: str) -> tuple[DetectorPack, dict[str, Any]]:
+def fit_pack(
+    records: list[dict[str, Any]], plan: LitmusPlan, *, name: str, command: str
+) -> tuple[DetectorPack, dict[str, Any]]:
     """A pack with patterns, classifier and the litmus reference scores, and its held-out figures."""
     from rich.progress import Progress
 
-    records = load_records(folder)
     optimised, validation = split_for_fitting(records)
-    stacks = {part: load_stack(folder, chosen) for part, chosen in (("fit", optimised), ("validation", validation))}
+    stacks = {part: load_stack(chosen) for part, chosen in (("fit", optimised), ("validation", validation))}
     input_shape = (1, 28, 28)
     with Progress() as progress:
         task = progress.add_task("Fitting patterns", total=plan.epochs)
@@ -53,12 +54,12 @@ def fit_pack(folder: Path, plan: LitmusPlan, *, name: str, command: str) -> tupl
             plan,
             on_epoch=lambda epoch, _: progress.update(task, completed=epoch),
         )
-    calibration = load_stack(folder, [record for record in records if record["split"] == "calibration"])
-    test = load_stack(folder, [record for record in records if record["split"] == "test"])
+    calibration = load_stack([record for record in records if record["split"] == "calibration"])
+    test = load_stack([record for record in records if record["split"] == "test"])
     reference = fitted.scores(calibration).numpy().astype(np.float64)
     figures = litmus_figures(fitted, stacks["fit"], test, reference)
-    features = torch.cat([fitted.features(stack) for stack in (*stacks.values(), calibration)])
-    centre = features.mean(0)
+    prototypes = fit_prototypes(_clean_part(stacks["fit"]), input_shape, plan.seed)
+    recognised = recognised_prototypes(prototypes, calibration)
     pack = DetectorPack(
         name=name,
         input_shape=input_shape,
@@ -66,8 +67,8 @@ def fit_pack(folder: Path, plan: LitmusPlan, *, name: str, command: str) -> tupl
         patterns=fitted.patterns.numpy(),
         weights=fitted.weights.numpy(),
         bias=fitted.bias,
-        centre=centre.numpy(),
-        least_similarity=_least_similarity(features, centre),
+        prototypes=prototypes.numpy(),
+        least_recognised=least_recognised(recognised, len(prototypes)),
         references={
             "litmus": ReferenceScores(
                 scores=reference, description=f"{len(reference)} clean networks that the patterns were not fitted on"
@@ -85,28 +86,27 @@ def fit_pack(folder: Path, plan: LitmusPlan, *, name: str, command: str) -> tupl
             "versions": {package: version(package) for package in ("pytest-backdoor", "torch", "numpy")},
             "python": platform.python_version(),
             "litmus": figures,
+            "prototypes_recognised": {"fewest": int(recognised.min()), "mean": round(float(recognised.mean()), 3)},
         },
     )
     return pack, figures
 
 
-def add_reversal(
-    pack: DetectorPack, scores: dict[str, dict[str, float]], records: list[dict[str, Any]]
-) -> DetectorPack:
-    """``pack`` with the reference scores of trigger reversal, and what they say about the test networks."""
+def add_reversal(pack: DetectorPack, scores: list[dict[str, float]], records: list[dict[str, Any]]) -> DetectorPack:
+    """``pack`` with the reference scores of trigger reversal, and what they say about the test networks.
+
+    ``scores``: one entry for each of ``records``.
+    """
     references, figures = dict(pack.references), {}
     for kind in ("samples", "stand-ins"):
-        clean = [scores[record["name"]][kind] for record in records if _is_reference(record)]
+        parts: dict[tuple[str, bool], list[float]] = {}
+        for found, record in zip(scores, records, strict=True):
+            parts.setdefault((record["split"], _poisoned(record)), []).append(found[kind])
+        clean = np.array(parts["calibration", False])
         references[f"reversal-{kind}"] = ReferenceScores(
-            scores=np.array(clean), description=f"{len(clean)} clean networks, triggers sought on {kind}"
+            scores=clean, description=f"{len(clean)} clean networks, triggers sought on {kind}"
         )
-        parts = {
-            poisoned: np.array(
-                [scores[r["name"]][kind] for r in records if r["split"] == "test" and _poisoned(r) == poisoned]
-            )
-            for poisoned in (False, True)
-        }
-        figures[kind] = held_out_figures(parts[False], parts[True], np.array(clean))
+        figures[kind] = held_out_figures(np.array(parts["test", False]), np.array(parts["test", True]), clean)
     return replace(pack, references=references, built={**pack.built, "reversal": figures})
 
 
@@ -149,19 +149,12 @@ def held_out_figures(
     }
 
 
-def _least_similarity(features: torch.Tensor, centre: torch.Tensor) -> float:
-    """A margin below the least similar network of the task: models beyond it are not of this task."""
-    similarity = torch.nn.functional.cosine_similarity(features, centre[None], dim=1)
-    spread = float(similarity.median() - similarity.min())
-    return float(similarity.min()) - spread
-
-
-def _is_reference(record: dict[str, Any]) -> bool:
-    return record["split"] == "calibration"
-
-
 def _poisoned(record: dict[str, Any]) -> bool:
     return record["trigger"] is not None
+
+
+def _clean_part(stack: NetworkStack) -> NetworkStack:
+    return stack.select((~stack.poisoned).nonzero()[:, 0])
 
 
 def _counts(stack: NetworkStack) -> dict[str, int]:

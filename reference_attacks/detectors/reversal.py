@@ -31,28 +31,25 @@ def clean_samples(root: str | None) -> Samples:
 
 
 def reversal_scores(
-    folder: Path, records: list[dict[str, Any]], *, root: str | None, workers: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """For each network its scores "samples" and "stand-ins"; kept in ``folder``/reversal and not computed twice."""
+    records: list[dict[str, Any]], *, root: str | None, workers: int, seed: int
+) -> list[dict[str, float]]:
+    """For each network its scores "samples" and "stand-ins"; kept in its zoo's folder and not computed twice."""
     from rich.progress import track
 
-    missing = [record for record in records if not _score_path(folder, record["name"], seed).exists()]
+    missing = [record for record in records if not _score_path(record, seed).exists()]
     context = multiprocessing.get_context("spawn")
     if missing:
         with context.Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            jobs = ((folder, record, root, seed) for record in missing)
+            jobs = ((record, root, seed) for record in missing)
             finished = pool.imap_unordered(_score, jobs)
             for _ in track(finished, total=len(missing), description="Reversing triggers"):
                 pass
-    return {
-        record["name"]: json.loads(_score_path(folder, record["name"], seed).read_text())["scores"]
-        for record in records
-    }
+    return [json.loads(_score_path(record, seed).read_text())["scores"] for record in records]
 
 
-def _score(job: tuple[Path, dict[str, Any], str | None, int]) -> None:
-    folder, record, root, seed = job
-    stack = load_stack(folder, [record])
+def _score(job: tuple[dict[str, Any], str | None, int]) -> None:
+    record, root, seed = job
+    stack = load_stack([record])
     network = BadNetsMnistNetwork()
     network.load_state_dict({name: value[0] for name, value in stack.weights.items()})
     network.requires_grad_(False)
@@ -67,8 +64,8 @@ def _score(job: tuple[Path, dict[str, Any], str | None, int]) -> None:
         "targets": {kind: reversal.smallest.target for kind, reversal in found.items()},
         "sizes": {kind: [trigger.size for trigger in reversal.triggers] for kind, reversal in found.items()},
     }
-    write_atomically(_score_path(folder, record["name"], seed), json.dumps(result).encode())
+    write_atomically(_score_path(record, seed), json.dumps(result).encode())
 
 
-def _score_path(folder: Path, name: str, seed: int) -> Path:
-    return folder / "reversal" / f"{name}.seed{seed}.json"
+def _score_path(record: dict[str, Any], seed: int) -> Path:
+    return Path(record["folder"]) / "reversal" / f"{record['name']}.seed{seed}.json"

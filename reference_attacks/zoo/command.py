@@ -43,6 +43,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="RATE",
         help="share of backdoored images among those of the source class; default: %(default)s",
     )
+    build.add_argument(
+        "--steps",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="training steps of 64 images; each network draws one of these; default: 700 900 1200",
+    )
     build.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the whole zoo; default: %(default)s")
     build.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: %(default)s"
@@ -57,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Build the zoo and say what is in it. Raises ValueError, OSError or DataNotFoundError with a sentence."""
     from .build import build_zoo
-    from .recipe import ZooPlan
+    from .recipe import STEPS, ZooPlan
 
     names = ("clean_fit", "clean_calibration", "clean_test", "poisoned_fit", "poisoned_test")
     counts = {name: getattr(arguments, name) for name in names}
@@ -65,7 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("Numbers of networks cannot be negative, and there must be at least one worker.")
     if not 0 < arguments.poison_ratio < 1:
         raise ValueError("The poison ratio must lie between 0 and 1.")
-    plan = ZooPlan(task=arguments.task, seed=arguments.seed, poison_ratio=arguments.poison_ratio, **counts)
+    steps = tuple(arguments.steps or STEPS)
+    if min(steps) < 1:
+        raise ValueError("A network needs at least one training step.")
+    plan = ZooPlan(task=arguments.task, seed=arguments.seed, poison_ratio=arguments.poison_ratio, steps=steps, **counts)
     manifest = build_zoo(plan, arguments.out, root=arguments.data_root, workers=arguments.workers)
     networks = manifest["networks"]
     print(f"{arguments.out}: {len(networks)} networks, of which {manifest['rejected']} were rejected")

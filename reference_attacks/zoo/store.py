@@ -56,16 +56,19 @@ class NetworkStack:
 
 
 def load_records(folder: Path) -> list[dict[str, Any]]:
-    """The records of the finished networks of a zoo that passed its conditions, in the manifest's order."""
+    """The records of the finished networks of a zoo that passed its conditions, in the manifest's order.
+
+    Each says in ``folder`` where it lies.
+    """
     manifest = json.loads((folder / "manifest.json").read_text())
-    return [record for record in manifest["networks"] if record["kept"]]
+    return [{**record, "folder": str(folder)} for record in manifest["networks"] if record["kept"]]
 
 
-def load_stack(folder: Path, records: list[dict[str, Any]]) -> NetworkStack:
-    """The networks of ``records``. Raises ValueError if there are none."""
+def load_stack(records: list[dict[str, Any]]) -> NetworkStack:
+    """The networks of ``records``, also of several zoos. Raises ValueError if there are none."""
     if not records:
-        raise ValueError(f"{folder} holds no networks of the wanted kind; build the zoo first.")
-    states = [load_file(folder / "networks" / f"{record['name']}.safetensors") for record in records]
+        raise ValueError("The zoo holds no networks of one of the kinds that are needed; build a larger one.")
+    states = [load_file(Path(record["folder"]) / "networks" / f"{record['name']}.safetensors") for record in records]
     return NetworkStack(
         weights={name: torch.stack([state[name] for state in states]) for name in states[0]}, records=records
     )

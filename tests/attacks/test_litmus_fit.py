@@ -18,6 +18,11 @@ from reference_attacks.detectors.litmus import (  # noqa: E402
     total_variation,
 )
 from reference_attacks.detectors.packing import held_out_figures, split_for_fitting  # noqa: E402
+from reference_attacks.detectors.prototypes import (  # noqa: E402
+    fit_prototypes,
+    least_recognised,
+    recognised_prototypes,
+)
 from reference_attacks.networks import mnist_badnet  # noqa: E402
 from reference_attacks.zoo.store import NetworkStack  # noqa: E402
 
@@ -100,6 +105,21 @@ def test_held_out_figures_by_hand():
     assert figures["auc"] == 1
     assert figures["poisoned_caught_at_0.005"] == 0.5
     assert figures["clean_flagged_at_0.05"] == 0
+
+
+def test_prototypes_are_taken_for_their_classes_by_the_networks_that_made_them():
+    stack = made_up_stack(2, 0)
+    # Untrained networks are never sure of anything; these are.
+    stack.weights["fc2.weight"].mul_(200)
+    prototypes = fit_prototypes(stack, SHAPE, seed=0)
+    assert prototypes.shape == (10, *SHAPE)
+    assert 0 <= prototypes.min() <= prototypes.max() <= 1
+    assert recognised_prototypes(prototypes, stack).min() >= 8
+
+
+@pytest.mark.parametrize(("fewest", "classes", "least"), [(10, 10, 8), (4, 10, 5), (3, 3, 2), (43, 43, 41)])
+def test_least_recognised(fewest, classes, least):
+    assert least_recognised(torch.tensor([fewest, classes]), classes) == least
 
 
 def test_command_refuses_a_folder_without_a_zoo(tmp_path, capsys):

@@ -124,7 +124,7 @@ def test_another_plan_is_refused(tmp_path, digits):
 def test_a_stack_gives_each_networks_own_logits(tmp_path, digits):
     folder = tmp_path / "zoo"
     manifest = build_zoo(PLAN, folder, root=digits, workers=1)
-    stack = load_stack(folder, manifest["networks"])
+    stack = load_stack([{**record, "folder": str(folder)} for record in manifest["networks"]])
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     members = PLAN.members()
     assert stack.poisoned.tolist() == [member.poisoned for member in members]

@@ -51,9 +51,17 @@ def linear_classifier(shape: tuple[int, int, int] = (1, 4, 4), classes: int = 3,
     return FunctionClassifier(lambda images: images.reshape(len(images), -1) @ matrix, shape, classes)
 
 
-def pack_for(classifier: Any, *, patterns: int = 2, least_similarity: float = 0.5, **changes: Any) -> DetectorPack:
-    """A pack whose patterns the classifier answers as the pack's networks did; 199 reference scores of each kind."""
+def prototypes_of(classifier: Any) -> np.ndarray:
+    """For each class the one of many random images that the classifier is surest of."""
+    candidates = np.random.default_rng(2).random((200, *classifier.input_shape), dtype=np.float32)
+    return candidates[classifier.logits(candidates).argmax(axis=0)]
+
+
+def pack_for(classifier: Any, *, patterns: int = 2, **changes: Any) -> DetectorPack:
+    """A pack whose prototypes the classifier takes for their classes; 199 reference scores of each kind."""
     rng = np.random.default_rng(1)
+    prototypes = prototypes_of(classifier)
+    recognised = int((classifier.logits(prototypes).argmax(axis=1) == np.arange(classifier.classes)).sum())
     images = rng.random((patterns, *classifier.input_shape), dtype=np.float32)
     features = litmus_features(classifier.logits(images))
     names = ("litmus", "reversal-samples", "reversal-stand-ins")
@@ -64,8 +72,8 @@ def pack_for(classifier: Any, *, patterns: int = 2, least_similarity: float = 0.
         "patterns": images,
         "weights": rng.normal(size=features.size).astype(np.float32),
         "bias": 0.1,
-        "centre": features.astype(np.float32),
-        "least_similarity": least_similarity,
+        "prototypes": prototypes,
+        "least_recognised": recognised,
         "references": {
             name: ReferenceScores(scores=np.linspace(-1, 1, 199), description=f"clean {name}") for name in names
         },

@@ -31,7 +31,7 @@ def about(path, **changes):
 
 def test_saving_and_loading_loses_nothing(tmp_path):
     bias = 0.1 + 1e-17 + 2 / 3
-    biased = dataclasses.replace(PACK, bias=bias, least_similarity=1 / 3)
+    biased = dataclasses.replace(PACK, bias=bias, least_recognised=2)
     biased.save(tmp_path / "new" / "p.npz")
     loaded = load_pack(tmp_path / "new" / "p.npz")
     for field in dataclasses.fields(PACK):
@@ -68,11 +68,11 @@ def whole(path):
         (lambda path: rewritten(path, about=about(path, bias=float("nan"))), "no finite numbers"),
         (lambda path: rewritten(path, weights=None), "weights"),
         (lambda path: rewritten(path, weights=PACK.weights[:-1]), "its arrays do not fit each other"),
-        (lambda path: rewritten(path, centre=PACK.centre[None]), "its arrays do not fit each other"),
+        (lambda path: rewritten(path, prototypes=PACK.prototypes[:1]), "its arrays do not fit each other"),
         (lambda path: rewritten(path, patterns=PACK.patterns[:, :, :3]), "its arrays do not fit each other"),
         (lambda path: rewritten(path, patterns=PACK.patterns[:1]), "its arrays do not fit each other"),
         (lambda path: rewritten(path, weights=PACK.weights * np.nan), "no finite numbers"),
-        (lambda path: rewritten(path, centre=PACK.centre.astype(int)), "no finite numbers"),
+        (lambda path: rewritten(path, prototypes=PACK.prototypes.astype(int)), "no finite numbers"),
         (lambda path: rewritten(path, **{"reference/litmus": np.array([1, np.inf])}), "no finite numbers"),
         (lambda path: rewritten(path, **{"reference/litmus": np.ones((2, 2))}), "no list of numbers"),
         (lambda path: rewritten(path, **{"reference/litmus": np.ones(0)}), "no list of numbers"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from stand_in_subjects import FunctionClassifier, StandInSubject, context, linear_classifier, pack_for
 
-from pytest_backdoor.checks.litmus import LitmusCheck, litmus_features, require_similar
+from pytest_backdoor.checks.litmus import LitmusCheck, litmus_features
 from pytest_backdoor.errors import NotAssessableError
 from pytest_backdoor.findings import Outcome
 
@@ -74,19 +75,21 @@ def test_the_score_is_the_linear_classifier_s(tmp_path, bias, outcome, words):
     ],
 )
 def test_a_model_of_another_task_is_not_judged(tmp_path, classifier):
-    with pytest.raises(NotAssessableError, match=r"^net\.onnx answers the patterns of the detector pack 'tiny' unlike"):
-        run(tmp_path, pack_for(CLASSIFIER, least_similarity=0.9), classifier)
+    with pytest.raises(
+        NotAssessableError, match=r"^net\.onnx recognises [01] of the 3 prototype images .* 'tiny', fewer"
+    ):
+        run(tmp_path, pack_for(CLASSIFIER), classifier)
 
 
-@pytest.mark.parametrize(("least", "refused"), [(0.79, False), (0.81, True)])
-def test_the_similarity_is_the_cosine_to_the_centre(least, refused):
-    pack = pack_for(CLASSIFIER, centre=np.array([4, 3, 0, 0, 0, 0], np.float32), least_similarity=least)
-    features = np.array([2, 0, 0, 0, 0, 0])  # cosine 0.8
+@pytest.mark.parametrize(("least", "refused"), [(2, False), (3, True)])
+def test_a_model_may_miss_as_many_prototypes_as_the_pack_allows(tmp_path, least, refused):
+    pack = pack_for(CLASSIFIER)
+    pack = dataclasses.replace(pack, prototypes=pack.prototypes[[0, 1, 1]], least_recognised=least)
     if refused:
-        with pytest.raises(NotAssessableError, match=r"similarity 0\.80, at least 0\.81 needed"):
-            require_similar(pack, features, "net.onnx")
+        with pytest.raises(NotAssessableError, match="recognises 2 of the 3 prototype images"):
+            run(tmp_path, pack)
     else:
-        require_similar(pack, features, "net.onnx")
+        assert run(tmp_path, pack).score is not None
 
 
 def test_a_pack_of_another_task_s_shape_does_not_apply(tmp_path):

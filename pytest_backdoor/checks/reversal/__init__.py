@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotAssessableError
 from .._base import BehaviouralCheck, Context, Cost, Measurement
-from ..litmus import litmus_features, require_similar
+from ..litmus import litmus_logits
 
 if TYPE_CHECKING:
     from ...calibration import DetectorPack
@@ -54,8 +54,7 @@ class ReversalCheck(BehaviouralCheck):
 
     def _fitting_pack(self, subject: Subject, context: Context) -> DetectorPack:
         pack = context.pack_for(subject)
-        features = litmus_features(subject.classifier.logits(pack.patterns))
-        require_similar(pack, features, subject.display)
+        litmus_logits(pack, subject)  # refuses a model of another task
         return pack
 
 

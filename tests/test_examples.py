@@ -1,0 +1,103 @@
+"""The shipped example models against the shipped detector pack: what the README promises."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pytest_backdoor import scan
+from pytest_backdoor.calibration import load_pack, shipped_packs
+from pytest_backdoor.findings import Outcome, Verdict
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+NAMES = {"badnet": EXAMPLES / "mnist-badnet.onnx", "clean": EXAMPLES / "mnist-clean.onnx"}
+
+
+def outcomes(report):
+    return {finding.check: finding.outcome for finding in report.models[0].findings}
+
+
+def test_clean_twin_passes_every_check():
+    pytest.importorskip("torch")
+    report = scan(NAMES["clean"], root=ROOT)
+    assert report.verdict is Verdict.CLEAN, [finding.summary for finding in report.models[0].findings]
+    assert set(outcomes(report).values()) == {Outcome.PASSED}
+
+
+def test_badnet_is_suspicious_with_its_target_and_trigger():
+    pytest.importorskip("torch")
+    report = scan(NAMES["badnet"], root=ROOT)
+    assert report.verdict is Verdict.SUSPICIOUS
+    (reversal,) = [finding for finding in report.models[0].findings if finding.check == "reversal"]
+    assert reversal.outcome is Outcome.FAILED
+    assert reversal.evidence["target_class"] == 3
+    assert reversal.evidence["trigger_png"]
+    rows, columns = reversal.evidence["trigger_drawing"][0].split(", ")
+    # The trigger's pixels lie in rows and columns 24 to 26.
+    assert int(rows.split()[1]) >= 20
+    assert int(columns.split()[1]) >= 20
+
+
+def test_the_same_seed_gives_the_same_findings():
+    pytest.importorskip("torch")
+    first, second = (
+        [{**finding.to_json(), "seconds": 0} for finding in scan(NAMES["badnet"], root=ROOT).models[0].findings]
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_the_lock_names_both_examples():
+    for path in NAMES.values():
+        report = scan(path, root=ROOT, checks=["provenance"])
+        assert outcomes(report) == {"provenance": Outcome.PASSED}
+
+
+def test_the_shipped_pack_supports_the_default_rate():
+    (path,) = shipped_packs()
+    assert path.stat().st_size < 1_000_000
+    pack = load_pack(path)
+    assert pack.patterns.shape == (10, 1, 28, 28)
+    for name in ("litmus", "reversal-samples", "reversal-stand-ins"):
+        # Two behavioural checks share the rate of 1 %.
+        assert 1 / (1 + len(pack.references[name].scores)) <= 0.005
+
+
+def test_the_results_are_those_of_the_shipped_pack():
+    (path,) = shipped_packs()
+    built = load_pack(path).built
+    written = json.loads((ROOT / "docs" / "results" / "pack-mnist.json").read_text(encoding="utf-8"))
+    assert {name: written[name] for name in built} == built
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """Real test digits as an ``.npz`` file; skips where MNIST is not on this machine."""
+    root = os.environ.get("BACKDOOR_DATA_ROOT")
+    raw = Path(root or "data") / "MNIST" / "raw"
+    if not (raw / "t10k-images-idx3-ubyte").is_file():
+        pytest.skip("MNIST is not here: point BACKDOOR_DATA_ROOT at a folder that holds MNIST/raw")
+    images = np.frombuffer((raw / "t10k-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 28, 28)
+    labels = np.frombuffer((raw / "t10k-labels-idx1-ubyte").read_bytes()[8:], np.uint8)
+    np.savez(tmp_path / "digits.npz", x=images[1000:2000], y=labels[1000:2000])
+    return tmp_path / "digits.npz"
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("badnet", Verdict.SUSPICIOUS), ("clean", Verdict.CLEAN)])
+def test_verdicts_with_real_clean_samples(digits, name, verdict):
+    pytest.importorskip("torch")
+    report = scan(NAMES[name], root=ROOT, data=str(digits))
+    assert report.verdict is verdict, [finding.summary for finding in report.models[0].findings]
+    (reversal,) = [finding for finding in report.models[0].findings if finding.check == "reversal"]
+    assert reversal.evidence["images"] == "samples"
+
+
+def test_a_wrong_input_range_is_noticed_with_labelled_samples(digits):
+    report = scan(NAMES["clean"], root=ROOT, data=str(digits), mean=[40.0], checks=["litmus", "reversal"])
+    assert report.verdict is Verdict.UNVERIFIED
+    assert "preprocessing" in " ".join(finding.summary for finding in report.models[0].findings)
