@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Fit, calibrate and write. Raises ValueError, OSError or DataNotFoundError with a sentence."""
     from ..zoo.store import load_records
     from .litmus import LitmusPlan
-    from .packing import add_reversal, fit_pack
+    from .packing import add_reversal, fit_pack, without_seen_pairs
 
     for zoo in arguments.zoo:
         if not (zoo / "manifest.json").exists():
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.epochs:
         chosen["epochs"] = arguments.epochs
     plan = LitmusPlan(**chosen)
-    records = [record for zoo in arguments.zoo for record in load_records(zoo)]
+    records = without_seen_pairs([record for zoo in arguments.zoo for record in load_records(zoo)])
     pack, _ = fit_pack(records, plan, name=arguments.name, command=recorded_command(arguments))
     if not arguments.no_reversal:
         from .reversal import reversal_scores

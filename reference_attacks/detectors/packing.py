@@ -21,6 +21,21 @@ VALIDATION_SHARE = 5
 BOOTSTRAPS = 2000
 
 
+def without_seen_pairs(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``records`` without test networks whose source-target pair occurs in a network to fit on.
+
+    Within one zoo there are none; a zoo of another seed divides the pairs differently.
+    """
+    seen = {
+        (record["source"], record["target"]) for record in records if record["split"] == "fit" and _poisoned(record)
+    }
+    return [
+        record
+        for record in records
+        if record["split"] != "test" or not _poisoned(record) or (record["source"], record["target"]) not in seen
+    ]
+
+
 def split_for_fitting(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The networks of the fit split to optimise on, and those that choose the epoch.
 

@@ -131,9 +131,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         _line(columns),
         _line(["---"] * len(columns)),
     ]
-    for model in results["models"]:
-        for name in ("without samples", "with samples"):
-            lines.append(_line(_cells(model, name)))
+    lines += [_line(_cells(model, name)) for model in results["models"] for name in ("without samples", "with samples")]
     return "\n".join([*lines, ""])
 
 

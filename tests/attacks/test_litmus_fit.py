@@ -17,7 +17,7 @@ from reference_attacks.detectors.litmus import (  # noqa: E402
     fit_litmus,
     total_variation,
 )
-from reference_attacks.detectors.packing import held_out_figures, split_for_fitting  # noqa: E402
+from reference_attacks.detectors.packing import held_out_figures, split_for_fitting, without_seen_pairs  # noqa: E402
 from reference_attacks.detectors.prototypes import (  # noqa: E402
     fit_prototypes,
     least_recognised,
@@ -99,6 +99,23 @@ def test_validation_networks_have_triggers_of_their_own():
     assert {record["name"] for record in optimised} & {record["name"] for record in validation} == set()
 
 
+def test_test_networks_with_a_pair_that_was_fitted_on_are_left_out():
+    def record(split, pair):
+        return {"split": split, "source": pair[0], "target": pair[1], "trigger": None if pair[0] is None else 0}
+
+    clean = (None, None)
+    records = [record("fit", (1, 2)), record("fit", clean), record("test", (1, 2)), record("test", (2, 1))]
+    records += [record("test", clean), record("calibration", clean)]
+    kept = without_seen_pairs(records)
+    assert [(entry["split"], entry["source"]) for entry in kept] == [
+        ("fit", 1),
+        ("fit", None),
+        ("test", 2),
+        ("test", None),
+        ("calibration", None),
+    ]
+
+
 def test_held_out_figures_by_hand():
     reference = np.arange(199) / 199
     figures = held_out_figures(np.array([0.1, 0.2]), np.array([0.5, 2.0]), reference)
@@ -141,6 +158,8 @@ def test_command_writes_a_pack_and_its_figures(tmp_path):
                 "name": f"{split}-{number}",
                 "split": split,
                 "trigger": (8 if number < 4 else 0) if poisoned else None,
+                "source": (1 if split == "fit" else 2) if poisoned else None,
+                "target": 3 if poisoned else None,
                 "kept": True,
             }
             weights = {name: value[number].clone() for name, value in stack.weights.items()}
