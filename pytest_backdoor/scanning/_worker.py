@@ -25,7 +25,7 @@ def main() -> None:
     root = Path(opening["root"])
     _limit_memory(settings)
     # The factory of a state dict lives in the user's repository.
-    sys.path.insert(0, str(root))
+    sys.path.append(str(root))
     subject = Subject(opening["display"], settings, path=Path(opening["path"]))
     engine = Engine(subject, settings, root)
     while True:
