@@ -114,7 +114,8 @@ def _locate(name: str, root: Path) -> Path:
 
 def _explanation(model: ModelReport, again: str) -> str:
     bad = [finding for finding in model.findings if finding.outcome in (Outcome.FAILED, Outcome.ERROR)]
-    head = f"{model.path} is {model.verdict.value}."
+    state = "could not be scanned" if model.verdict is Verdict.ERROR else f"is {model.verdict.value}"
+    head = f"{model.path} {state}."
     if model.verdict is Verdict.UNVERIFIED:
         reasons = "\n".join(
             f"  {finding.check}: {finding.summary} {finding.remedy}".rstrip() for finding in model.findings

@@ -66,7 +66,7 @@ def test_unverified_model(project, write_test):
     write_test(marked("'model.onnx', checks='litmus'"))
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["model.onnx is unverified.", "  litmus: model.onnx answers the patterns*"])
+    result.stdout.fnmatch_lines(["model.onnx is unverified.", "  litmus: model.onnx recognises 0 of the 4 prototype*"])
     project.run("--backdoor-allow-unverified").assert_outcomes(passed=1)
     write_test(marked("'model.onnx', checks='litmus', allow_unverified=True"))
     project.run().assert_outcomes(passed=1)
@@ -77,7 +77,7 @@ def test_error_is_not_allowed_as_unverified(project, write_test):
     write_test(marked("'model.onnx', checks='litmus', allow_unverified=True"))
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["model.onnx is error.", "model.onnx is in no format that can be audited*"])
+    result.stdout.fnmatch_lines(["model.onnx could not be scanned.", "model.onnx is in no format that can be audited*"])
 
 
 @pytest.mark.parametrize(
