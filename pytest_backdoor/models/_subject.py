@@ -110,14 +110,18 @@ class Subject:
         return TorchClassifier(network, self.display, self.settings)
 
     def describe(self) -> dict[str, Any]:
-        """``sha256``, ``size``, ``format`` and ``task`` of the report; None for each that cannot be told."""
+        """``sha256``, ``size``, ``format`` and ``task`` of the report; None for each that cannot be told.
+
+        The task is told once a check has opened the model: a scan of its provenance alone leaves it closed.
+        """
         described: dict[str, Any] = {"sha256": None, "size": None, "format": None, "task": None}
         try:
             described["format"] = self.format
             described["sha256"] = self.sha256
             described["size"] = len(self.content) if self.path is not None else None
-            classifier = self.classifier
-            described["task"] = {"input_shape": list(classifier.input_shape), "classes": classifier.classes}
+            opened: Classifier | None = self.__dict__.get("_classifier")
+            if opened is not None:
+                described["task"] = {"input_shape": list(opened.input_shape), "classes": opened.classes}
         except Exception:  # the checks say what is wrong with the model; nothing here may end the scan
             pass
         return described

@@ -64,9 +64,8 @@ class ScanSession:
         )
 
     def describe(self) -> dict[str, Any]:
-        """``sha256``, ``size``, ``format`` and ``task`` of the model; empty if the child did not survive."""
-        if not self._description:
-            self._description = self._ask({"describe": True}) or {}
+        """``sha256``, ``size``, ``format`` and ``task`` of the model, as far as they are known by now."""
+        self._description = self._ask({"describe": True}) or self._description
         return self._description
 
     def report(self) -> ModelReport:

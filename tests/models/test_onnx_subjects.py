@@ -204,8 +204,11 @@ def test_the_differentiable_form_agrees_and_has_gradients(opened, images, head, 
     assert gradient.abs().amin(dim=(1, 2, 3)).min() > 0
 
 
-def test_a_description_tells_the_task(tmp_path):
-    described = subject(save(tmp_path / "net.onnx", linear_model())).describe()
+def test_a_description_tells_the_task_once_the_model_is_open(tmp_path):
+    described_subject = subject(save(tmp_path / "net.onnx", linear_model()))
+    assert described_subject.describe()["task"] is None
+    assert described_subject.classifier.classes == CLASSES
+    described = described_subject.describe()
     assert described["format"] == "onnx"
     assert described["task"] == {"input_shape": list(SHAPE), "classes": CLASSES}
     assert described["size"] == (tmp_path / "net.onnx").stat().st_size
