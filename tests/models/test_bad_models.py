@@ -302,6 +302,7 @@ WEIGHTS = [
     ("make", "factory", "texts"), [case[1:] for case in WEIGHTS], ids=[case[0] for case in WEIGHTS]
 )
 def test_weights_that_cannot_be_put_into_a_network(tmp_path, make, factory, texts):
+    pytest.importorskip("torch")
     path = tmp_path / "net.pt"
     path.write_bytes(make())
     require_error(path, *texts, factory=factory, input_shape=SHAPE)
