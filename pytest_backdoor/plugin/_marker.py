@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,8 @@ import pytest
 from ..errors import BackdoorScanError
 from ..findings import ModelReport, Outcome, ScanReport, Verdict
 from ..report import explain
-from ..scanning import display_name, scan_network
+from ..scanning import display_name, scan_file, scan_network
+from ..scanning._sources import locate
 from ..settings import ScanSettings
 from ._settings import RunSettings, read_settings
 
@@ -63,10 +63,8 @@ def make_scan_function(item: pytest.Item) -> ScanFunction:
 
 def marked_report(item: pytest.Item) -> ScanReport:
     """The report of the item's marks; fails the test if it has none."""
-    report = item.stash.get(MARKED_KEY, None) if item.get_closest_marker("backdoor_scan") else None
-    if report is None and item.get_closest_marker("backdoor_scan"):
-        scan_marked(item)
-        report = item.stash[MARKED_KEY]
+    # The mark is scanned in the item's set-up, before that of its fixtures.
+    report = item.stash.get(MARKED_KEY, None)
     if report is None:
         pytest.fail("backdoor_report needs @pytest.mark.backdoor_scan('model.onnx') on the test.", pytrace=False)
     return report
@@ -91,7 +89,7 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
         settings = run.for_model(type(model).__name__, **overrides)
         return settings, scan_network(model, settings, run.root)
     name = os.fspath(model)
-    path = _locate(name, run.root)
+    path = locate(name, base=run.root)
     display = display_name(name, path, run.root)
     settings = run.for_model(display, **overrides)
     cache = config.stash.setdefault(CACHE_KEY, {})
@@ -99,17 +97,8 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     state = path.stat()
     key = (display, settings, state.st_mtime_ns, state.st_size, state.st_ino)
     if key not in cache:
-        from ..scanning._session import ScanSession
-
-        with ScanSession(path, display, settings, run.root) as session:
-            cache[key] = session.report()
+        cache[key] = scan_file(path, display, settings, run.root)
     return settings, cache[key]
-
-
-def _locate(name: str, root: Path) -> Path:
-    from ..scanning._sources import locate
-
-    return locate(name, base=root)
 
 
 def _explanation(model: ModelReport, again: str) -> str:

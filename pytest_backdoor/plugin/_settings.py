@@ -17,6 +17,7 @@ from ..checks import check_names
 from ..errors import SettingsError
 from ..report import REPORT_SUFFIXES
 from ..scanning import display_name, with_found_lock
+from ..scanning._sources import HUB_PREFIX
 from ..settings import ScanSettings, make_settings
 
 TABLE = "tool.pytest-backdoor"
@@ -73,7 +74,7 @@ class RunSettings:
         found: list[str] = []
         for table in self.models:
             pattern = table["path"]
-            if pattern.startswith("hf://"):
+            if pattern.startswith(HUB_PREFIX):
                 found.append(pattern)
                 continue
             files = sorted(glob.glob(pattern, root_dir=self.root, recursive=True))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SettingsError
 from ..findings import ModelReport, ScanReport
 from ..settings import ScanSettings, make_settings
+from ._sources import HUB_PREFIX, locate
 
 if TYPE_CHECKING:
     import torch
@@ -29,19 +30,19 @@ def scan(
     folder = Path(root).resolve()
     checked = with_found_lock(make_settings(settings, where="scan()"), folder)
     if isinstance(model, str | os.PathLike):
-        report = scan_file(os.fspath(model), checked, folder)
+        name = os.fspath(model)
+        path = locate(name, base=Path.cwd())
+        report = scan_file(path, display_name(name, path, folder), checked, folder)
     else:
         report = scan_network(model, checked, folder)
     return ScanReport(models=(report,), settings=checked.to_json())
 
 
-def scan_file(name: str, settings: ScanSettings, root: Path, *, display: str | None = None) -> ModelReport:
-    """The report on one model file, scanned in a child process."""
+def scan_file(path: Path, display: str, settings: ScanSettings, root: Path) -> ModelReport:
+    """The report on one model file, named ``display``, scanned in a child process."""
     from ._session import ScanSession
-    from ._sources import locate
 
-    path = locate(name, base=Path.cwd())
-    with ScanSession(path, display or display_name(name, path, root), settings, root) as session:
+    with ScanSession(path, display, settings, root) as session:
         return session.report()
 
 
@@ -72,7 +73,7 @@ def with_found_lock(settings: ScanSettings, root: Path) -> ScanSettings:
 
 def display_name(name: str, path: Path, root: Path) -> str:
     """How reports name a model: relative to ``root`` where it lies below, as typed otherwise; always with ``/``."""
-    if name.startswith("hf://"):
+    if name.startswith(HUB_PREFIX):
         return name
     resolved = Path(os.path.abspath(path))
     return Path(os.path.relpath(resolved, root)).as_posix() if resolved.is_relative_to(root) else resolved.as_posix()

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..parsing import add_action
+
 if TYPE_CHECKING:
     from pytest_backdoor.calibration import DetectorPack
 
@@ -21,16 +23,11 @@ triggers and source-target pairs were in no part of the fit, are written beside 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``litmus fit``."""
-    litmus = subparsers.add_parser(
-        "litmus", help="detector packs: patterns and reference scores", description="Detector packs."
-    )
-    actions = litmus.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    fit = actions.add_parser(
-        "fit",
-        help="fit patterns on a zoo and write a detector pack",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    fit = add_action(
+        subparsers,
+        ("litmus", "detector packs: patterns and reference scores"),
+        ("fit", "fit patterns on a zoo and write a detector pack"),
+        DESCRIPTION,
     )
     fit.add_argument(
         "--zoo", type=Path, required=True, action="append", metavar="DIR", help="folder of a zoo; may be repeated"
@@ -63,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         chosen["epochs"] = arguments.epochs
     plan = LitmusPlan(**chosen)
     records = without_seen_pairs([record for zoo in arguments.zoo for record in load_records(zoo)])
-    pack, _ = fit_pack(records, plan, name=arguments.name, command=recorded_command(arguments))
+    pack = fit_pack(records, plan, name=arguments.name, command=recorded_command(arguments))
     if not arguments.no_reversal:
         from .reversal import reversal_scores
 

@@ -51,10 +51,8 @@ def split_for_fitting(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any
     return [record for record in fit if record["name"] not in names], validation
 
 
-def fit_pack(
-    records: list[dict[str, Any]], plan: LitmusPlan, *, name: str, command: str
-) -> tuple[DetectorPack, dict[str, Any]]:
-    """A pack with patterns, classifier and the litmus reference scores, and its held-out figures."""
+def fit_pack(records: list[dict[str, Any]], plan: LitmusPlan, *, name: str, command: str) -> DetectorPack:
+    """A pack with patterns, classifier and the litmus reference scores; its held-out figures are in ``built``."""
     from rich.progress import Progress
 
     optimised, validation = split_for_fitting(records)
@@ -72,10 +70,9 @@ def fit_pack(
     calibration = load_stack([record for record in records if record["split"] == "calibration"])
     test = load_stack([record for record in records if record["split"] == "test"])
     reference = fitted.scores(calibration).numpy().astype(np.float64)
-    figures = litmus_figures(fitted, stacks["fit"], test, reference)
     prototypes = fit_prototypes(_clean_part(stacks["fit"]), input_shape, plan.seed)
     recognised = recognised_prototypes(prototypes, calibration)
-    pack = DetectorPack(
+    return DetectorPack(
         name=name,
         input_shape=input_shape,
         classes=int(fitted.weights.numel() / plan.patterns),
@@ -100,11 +97,10 @@ def fit_pack(
             },
             "versions": {package: version(package) for package in ("pytest-backdoor", "torch", "numpy")},
             "python": platform.python_version(),
-            "litmus": figures,
+            "litmus": litmus_figures(fitted, stacks["fit"], test, reference),
             "prototypes_recognised": {"fewest": int(recognised.min()), "mean": round(float(recognised.mean()), 3)},
         },
     )
-    return pack, figures
 
 
 def add_reversal(pack: DetectorPack, scores: list[dict[str, float]], records: list[dict[str, Any]]) -> DetectorPack:
@@ -130,9 +126,7 @@ def litmus_figures(
 ) -> dict[str, Any]:
     """Area under the ROC curve on the fit and the test networks, and rates at fixed significance."""
     fit_scores, test_scores = fitted.scores(fit), fitted.scores(test)
-    figures = held_out_figures(
-        test_scores[~test.poisoned].numpy(), test_scores[test.poisoned].numpy(), reference.astype(np.float64)
-    )
+    figures = held_out_figures(test_scores[~test.poisoned].numpy(), test_scores[test.poisoned].numpy(), reference)
     return {"fit_auc": round(area_under_curve(fit_scores[~fit.poisoned], fit_scores[fit.poisoned]), 4), **figures}
 
 

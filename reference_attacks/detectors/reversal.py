@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..zoo.store import load_stack
 SAMPLES = 400
 
 
+@cache
 def clean_samples(root: str | None) -> Samples:
     """The first test images of MNIST, which no network of the zoo was trained on."""
     test = load_mnist(root, train=False)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..parsing import add_action
+
 if TYPE_CHECKING:
     from pytest_backdoor.findings import ModelReport
 
@@ -22,16 +24,11 @@ BEHAVIOURAL = ("litmus", "reversal")
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``detection table``."""
-    detection = subparsers.add_parser(
-        "detection", help="what the audit catches", description="Measure what the audit catches."
-    )
-    actions = detection.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    table = actions.add_parser(
-        "table",
-        help="scan models with known backdoors and write a table",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    table = add_action(
+        subparsers,
+        ("detection", "what the audit catches"),
+        ("table", "scan models with known backdoors and write a table"),
+        DESCRIPTION,
     )
     table.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of ONNX files with model cards")
     table.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .md file; a .json is written too")

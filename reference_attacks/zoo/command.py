@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from ..parsing import add_action
+
 DESCRIPTION = """\
 Train clean and poisoned digit networks of the threat model of Universal Litmus Patterns (section 3.1): one source and
 one target class, one of 20 random 5x5 patches in random corners. Triggers and pairs are disjoint between the networks
@@ -19,14 +21,8 @@ command and larger numbers.
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``zoo build``."""
-    zoo = subparsers.add_parser("zoo", help="many clean and poisoned networks", description="Zoos of networks.")
-    actions = zoo.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    build = actions.add_parser(
-        "build",
-        help="train the networks of a zoo",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    build = add_action(
+        subparsers, ("zoo", "many clean and poisoned networks"), ("build", "train the networks of a zoo"), DESCRIPTION
     )
     build.add_argument("--task", choices=["mnist"], default="mnist", help="data set; default: %(default)s")
     build.add_argument("--clean-fit", type=int, default=110, metavar="N", help="clean networks to fit on")

@@ -64,9 +64,8 @@ def stand_ins(
 
     Each starts as a dark, smooth random texture and is changed until the model gives its class a probability of 0.99.
     They stand in for real images because a trigger must overrule what the model takes for a class, whatever that
-    looks like to a person. Dark, since a trigger stands out on the background that real images of small tasks have;
-    triggers reversed on bright textures were five times as large for a backdoored digit classifier and hardly larger
-    for clean ones. Raises NotAssessableError if the model accepts them for fewer than two classes.
+    looks like to a person. Dark, since on the dark background that images of small tasks have a trigger needs few
+    pixels. Raises NotAssessableError if the model accepts them for fewer than two classes.
     """
     labels = torch.arange(classes).repeat_interleave(PER_CLASS + HELD_OUT_PER_CLASS).to(device)
     coarse = torch.rand(len(labels), input_shape[0], 7, 7, generator=generator).to(device) - 0.5
