@@ -16,7 +16,14 @@ class ModelError(BackdoorScanError):
 
 
 class NotAssessableError(BackdoorScanError):
-    """A check does not apply to this model or lacks what it needs; the text says what that is."""
+    """A check does not apply to this model or lacks what it needs; the text says what that is.
+
+    ``remedy``: what to do about it, as sentences, where the text does not say it already.
+    """
+
+    def __init__(self, text: str, *, remedy: str = "") -> None:
+        super().__init__(text)
+        self.remedy = remedy
 
 
 class LockError(BackdoorScanError):

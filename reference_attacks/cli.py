@@ -15,9 +15,10 @@ from typing import NoReturn
 from .badnet import command as badnet
 from .detectors import command as detectors
 from .detectors import table as detection
+from .reproduce import command as reproduce
 from .zoo import command as zoo
 
-SUBCOMMANDS = (badnet, zoo, detectors, detection)
+SUBCOMMANDS = (badnet, zoo, detectors, detection, reproduce)
 USAGE_ERROR = 2
 INTERRUPTED = 130
 

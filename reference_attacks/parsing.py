@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import argparse
 
+Parsers = argparse._SubParsersAction  # What ``add_subparsers`` returns has no public name.
 
-def add_action(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
-    subcommand: tuple[str, str],
-    action: tuple[str, str],
-    description: str,
-) -> argparse.ArgumentParser:
-    """Register ``SUBCOMMAND ACTION`` and return the action's parser; each of the two is a name and its help."""
-    name, about = subcommand
+
+def add_subcommand(
+    subparsers: Parsers[argparse.ArgumentParser], name: str, about: str
+) -> Parsers[argparse.ArgumentParser]:
+    """Register a subcommand that needs an action, and return what its actions are added to."""
     parent = subparsers.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-    actions = parent.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    return parent.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+
+
+def add_action_to(
+    actions: Parsers[argparse.ArgumentParser], name: str, about: str, description: str
+) -> argparse.ArgumentParser:
+    """Register one action of a subcommand and return its parser."""
     return actions.add_parser(
-        action[0],
-        help=action[1],
+        name,
+        help=about,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_action(
+    subparsers: Parsers[argparse.ArgumentParser],
+    subcommand: tuple[str, str],
+    action: tuple[str, str],
+    description: str,
+) -> argparse.ArgumentParser:
+    """Register a subcommand with a single action and return its parser; each of the two is a name and its help."""
+    return add_action_to(add_subcommand(subparsers, *subcommand), *action, description)

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pytest_backdoor.calibration import DetectorPack, ReferenceScores
+from pytest_backdoor.calibration import DetectorPack, ReferenceScores, eight_bit, pattern_template, prototype_template
 from pytest_backdoor.checks.litmus import litmus_features
 
 pytest_plugins = ["pytester"]
@@ -56,12 +56,16 @@ def features(weights: np.ndarray, patterns: np.ndarray) -> np.ndarray:
 
 
 def make_pack(references: int = REFERENCES) -> DetectorPack:
-    patterns = np.random.default_rng(0).random((3, 1, SIZE, SIZE), dtype=np.float32)
+    patterns = eight_bit(np.random.default_rng(0).random((3, 1, SIZE, SIZE)))
+    prototypes = clean_weights()[:, None]
+    prototypes[:, :, -1, -1] = 0  # without the trigger, so that the backdoored network is of the same task
+    answers, least_similarity = prototype_template(np.stack([features(clean_weights(), prototypes)] * 2))
+    typical, sure_similarity = pattern_template(np.stack([features(clean_weights(), patterns)] * 2))
     clean, backdoored = features(clean_weights(), patterns), features(backdoored_weights(), patterns)
     weights = (backdoored - clean).astype(np.float32)
     middle = float((backdoored + clean) @ weights) / 2
     half = float((backdoored - clean) @ weights) / 2
-    low = np.linspace(-2 * half, 0, references)
+    low = np.linspace(-1.9 * half, 0, references)  # the clean network's score, -half, is none of them
     triggers = np.linspace(0, 3.2, references)
     return DetectorPack(
         name="quadrants",
@@ -70,8 +74,11 @@ def make_pack(references: int = REFERENCES) -> DetectorPack:
         patterns=patterns,
         weights=weights,
         bias=-middle,
-        prototypes=clean_weights()[:, None],
-        least_recognised=3,
+        pattern_template=typical,
+        sure_similarity=sure_similarity * 0.999,
+        prototypes=prototypes,
+        prototype_template=answers,
+        least_similarity=least_similarity,
         references={
             "litmus": ReferenceScores(scores=low, description="made-up clean models"),
             "reversal-samples": ReferenceScores(scores=triggers, description="made-up clean models"),

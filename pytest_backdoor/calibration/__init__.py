@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from ._conformal import Judgement, ReferenceScores, conformal_p_value, judge
-from ._pack import DetectorPack, find_pack, load_pack, shipped_packs
+from ._find import find_packs, how_to_build, shipped_packs
+from ._pack import DetectorPack, eight_bit, load_pack
+from ._task import pattern_template, prototype_template
 
 __all__ = [
     "DetectorPack",
     "Judgement",
     "ReferenceScores",
     "conformal_p_value",
-    "find_pack",
+    "eight_bit",
+    "find_packs",
+    "how_to_build",
     "judge",
     "load_pack",
+    "pattern_template",
+    "prototype_template",
     "shipped_packs",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..findings import Outcome
@@ -22,6 +23,15 @@ class ReferenceScores:
     scores: np.ndarray[Any, Any]
     description: str
 
+    @cached_property
+    def quantiles(self) -> dict[str, float]:
+        """The scores at five levels, for reports."""
+        import numpy as np
+
+        levels = (0.0, 0.05, 0.5, 0.95, 1.0)
+        values = np.quantile(self.scores, levels)
+        return {f"{level:g}": round(float(value), 6) for level, value in zip(levels, values, strict=True)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
@@ -39,15 +49,11 @@ class Judgement:
         """The reference as JSON values: how many clean models, their quantiles, and the threshold on p."""
         if self.reference is None:
             return None
-        import numpy as np
-
-        levels = (0.0, 0.05, 0.5, 0.95, 1.0)
-        quantiles = np.quantile(self.reference.scores, levels)
         return {
             "description": self.reference.description,
             "models": len(self.reference.scores),
             "significance": self.significance,
-            "quantiles": {f"{level:g}": round(float(value), 6) for level, value in zip(levels, quantiles, strict=True)},
+            "quantiles": dict(self.reference.quantiles),
         }
 
 
@@ -57,9 +63,11 @@ def conformal_p_value(score: float, clean_scores: np.ndarray[Any, Any]) -> float
     If a clean model is exchangeable with the n reference models, p <= a happens with probability at most a (Bates et
     al., "Testing for outliers with conformal p-values", 2023). Raises ValueError if a number is not finite.
     """
-    if not math.isfinite(score) or not all(math.isfinite(clean) for clean in clean_scores.tolist()):
+    import numpy as np
+
+    if not math.isfinite(score) or not np.isfinite(clean_scores).all():
         raise ValueError("A score is not a finite number.")
-    return float((1 + (clean_scores >= score).sum()) / (1 + len(clean_scores)))
+    return (1 + int(np.count_nonzero(clean_scores >= score))) / (1 + len(clean_scores))
 
 
 def judge(score: float, reference: ReferenceScores | None, significance: float) -> Judgement:
@@ -71,7 +79,7 @@ def judge(score: float, reference: ReferenceScores | None, significance: float) 
         return Judgement(
             outcome=Outcome.NOT_ASSESSED,
             explanation="There are no reference scores of clean models for this task, so the score cannot be judged.",
-            remedy="Build a detector pack with python -m reference_attacks and name it in the pack setting.",
+            remedy="Build a detector pack with python -m reference_attacks and name it with --backdoor-pack.",
             significance=significance,
         )
     p_value = conformal_p_value(score, reference.scores)

@@ -6,18 +6,18 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass, field
-from importlib.resources import files
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotAssessableError, SettingsError
+from ..errors import SettingsError
 from ..files import write_atomically
 from ._conformal import ReferenceScores
 
 if TYPE_CHECKING:
     import numpy as np
 
-PACK_VERSION = 1
+PACK_VERSION = 2
 LARGEST_PACK = 16 * 2**20
 LARGEST_UNPACKED = 256 * 2**20
 
@@ -26,12 +26,17 @@ LARGEST_UNPACKED = 256 * 2**20
 class DetectorPack:
     """Patterns, classifier and reference scores for one task.
 
-    ``input_shape``: (C, H, W). ``classes``: number of outputs. ``patterns``: float32 ``(M, C, H, W)`` in [0, 1].
-    ``weights``: float32 ``(M·classes,)``, the linear classifier over standardised logits, and its ``bias``.
-    ``prototypes``: float32 ``(classes, C, H, W)`` in [0, 1], one made-up image that networks of this task take for each
-    class; a model that recognises fewer of them than ``least_recognised`` is not of this task.
-    ``references``: scores of clean models by name, such as "litmus". ``built``: JSON values that say how the pack was
-    made: command, seed, versions, zoo sizes, held-out figures.
+    ``input_shape``: (C, H, W). ``classes``: number of outputs K. ``patterns``: float32 ``(M, C, H, W)`` in [0, 1].
+    ``weights``: float32 ``(M·K,)``, the linear classifier over standardised logits, and its ``bias``.
+    ``pattern_template``: float32 ``(M·K,)``, what clean networks answer to the patterns; a model whose answers have at
+    least the cosine similarity ``sure_similarity`` to it is of this task. ``prototypes``: float32 ``(P, C, H, W)`` in
+    [0, 1], made-up images that clean and poisoned networks of this task answer alike; the other models are asked these.
+    ``prototype_template``: float32 ``(P·K,)``, those answers; a model whose similarity to them is below
+    ``least_similarity`` is not of this task. ``references``: scores of clean models by name, such as "litmus".
+    ``built``: JSON values that say how the pack was made: command, seed, versions, zoo sizes, held-out figures.
+
+    Patterns and prototypes are 8-bit images, multiples of 1/255 (``eight_bit``): what is fitted is rounded before the
+    templates and the reference scores are computed, so that they belong to the images that the file holds.
     """
 
     name: str
@@ -40,8 +45,11 @@ class DetectorPack:
     patterns: np.ndarray[Any, Any]
     weights: np.ndarray[Any, Any]
     bias: float
+    pattern_template: np.ndarray[Any, Any]
+    sure_similarity: float
     prototypes: np.ndarray[Any, Any]
-    least_recognised: int
+    prototype_template: np.ndarray[Any, Any]
+    least_similarity: float
     references: dict[str, ReferenceScores] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
 
@@ -50,10 +58,19 @@ class DetectorPack:
         return self.input_shape == input_shape and self.classes == classes
 
     def save(self, path: Path) -> None:
-        """Write the pack as ``.npz``: arrays, and one JSON text for the rest."""
+        """Write the pack as ``.npz``: arrays, the images as uint8, and one JSON text for the rest.
+
+        Raises ValueError if patterns or prototypes are no 8-bit images.
+        """
         import numpy as np
 
-        arrays: dict[str, Any] = {"patterns": self.patterns, "weights": self.weights, "prototypes": self.prototypes}
+        arrays: dict[str, Any] = {
+            "patterns": _as_bytes("patterns", self.patterns),
+            "prototypes": _as_bytes("prototypes", self.prototypes),
+            "weights": self.weights,
+            "pattern_template": self.pattern_template,
+            "prototype_template": self.prototype_template,
+        }
         for name, reference in self.references.items():
             arrays[f"reference/{name}"] = reference.scores.astype(np.float64)
         about = {
@@ -61,7 +78,8 @@ class DetectorPack:
             "name": self.name,
             "task": {"input_shape": list(self.input_shape), "classes": self.classes},
             "bias": self.bias,
-            "least_recognised": self.least_recognised,
+            "sure_similarity": self.sure_similarity,
+            "least_similarity": self.least_similarity,
             "references": {name: reference.description for name, reference in self.references.items()},
             "built": self.built,
         }
@@ -70,41 +88,89 @@ class DetectorPack:
         write_atomically(path, buffer.getvalue())
 
 
-def load_pack(path: Path) -> DetectorPack:
-    """Read a pack. Raises SettingsError if the file is missing, damaged or of another version."""
+def eight_bit(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Float32 images in [0, 1], each value the multiple of 1/255 that is nearest to that of ``images``."""
     import numpy as np
 
+    levels: np.ndarray[Any, Any] = np.rint(np.clip(images, 0, 1) * 255).astype(np.float32)
+    return levels / np.float32(255)
+
+
+def _as_bytes(name: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    if not np.abs(eight_bit(images) - images).max(initial=0) < 1e-6:
+        raise ValueError(
+            f"The {name} of a detector pack must be 8-bit images; round them with eight_bit before the templates and "
+            "the reference scores are computed."
+        )
+    levels: np.ndarray[Any, Any] = np.rint(images * 255).astype(np.uint8)
+    return levels
+
+
+def load_pack(path: Path) -> DetectorPack:
+    """Read a pack, once for each state of its file; its arrays are read-only, since all callers share them.
+
+    Raises SettingsError if the file is missing, damaged or of another version.
+    """
     try:
-        if path.stat().st_size > LARGEST_PACK:
-            raise ValueError("it is too large")
-        with zipfile.ZipFile(path) as members:
-            if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
-                raise ValueError("it is too large")
-        with np.load(path, allow_pickle=False) as archive:
-            about = json.loads(str(archive["about"]))
-            if about["version"] != PACK_VERSION:
-                raise ValueError(f"it has version {about['version']}, this is version {PACK_VERSION}")
-            references = {
-                name: ReferenceScores(scores=archive[f"reference/{name}"], description=description)
-                for name, description in about["references"].items()
-            }
-            channels, height, width = about["task"]["input_shape"]
-            pack = DetectorPack(
-                name=about["name"],
-                input_shape=(channels, height, width),
-                classes=about["task"]["classes"],
-                patterns=archive["patterns"],
-                weights=archive["weights"],
-                bias=float(about["bias"]),
-                prototypes=archive["prototypes"],
-                least_recognised=int(about["least_recognised"]),
-                references=references,
-                built=about["built"],
-            )
-        _require_consistent(pack)
+        state = path.stat()
+        return _load_pack(path, state.st_mtime_ns, state.st_size)
     except Exception as error:  # numpy, zipfile and json raise many types for a damaged file
         raise SettingsError(f"The detector pack {path} cannot be read: {error}. Build it again.") from error
+
+
+@lru_cache(maxsize=64)
+def _load_pack(path: Path, modified: int, size: int) -> DetectorPack:
+    """The pack in ``path``, whose time of change (ns) and ``size`` (bytes) tell one state of the file from another."""
+    pack = _unpack(path, size)
+    _require_consistent(pack)
+    scores = [reference.scores for reference in pack.references.values()]
+    for part in (*_arrays(pack), pack.patterns, pack.prototypes, *scores):
+        part.setflags(write=False)
     return pack
+
+
+def _unpack(path: Path, size: int) -> DetectorPack:
+    import numpy as np
+
+    if size > LARGEST_PACK:
+        raise ValueError("it is too large")
+    with zipfile.ZipFile(path) as members:
+        if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
+            raise ValueError("it is too large")
+    with np.load(path, allow_pickle=False) as archive:
+        about = json.loads(str(archive["about"]))
+        if about["version"] != PACK_VERSION:
+            raise ValueError(f"it has version {about['version']}, this is version {PACK_VERSION}")
+        references = {
+            name: ReferenceScores(scores=archive[f"reference/{name}"], description=description)
+            for name, description in about["references"].items()
+        }
+        channels, height, width = about["task"]["input_shape"]
+        return DetectorPack(
+            name=about["name"],
+            input_shape=(channels, height, width),
+            classes=about["task"]["classes"],
+            patterns=_from_bytes("patterns", archive["patterns"]),
+            weights=archive["weights"],
+            bias=float(about["bias"]),
+            pattern_template=archive["pattern_template"],
+            sure_similarity=float(about["sure_similarity"]),
+            prototypes=_from_bytes("prototypes", archive["prototypes"]),
+            prototype_template=archive["prototype_template"],
+            least_similarity=float(about["least_similarity"]),
+            references=references,
+            built=about["built"],
+        )
+
+
+def _from_bytes(name: str, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    if stored.dtype != np.uint8:
+        raise ValueError(f"its {name} are no 8-bit images")
+    return stored.astype(np.float32) / np.float32(255)
 
 
 def _require_consistent(pack: DetectorPack) -> None:
@@ -112,41 +178,24 @@ def _require_consistent(pack: DetectorPack) -> None:
     import numpy as np
 
     features = (len(pack.patterns) * pack.classes,)
-    shapes = (pack.patterns.shape[1:], pack.weights.shape, pack.prototypes.shape)
-    if shapes != (pack.input_shape, features, (pack.classes, *pack.input_shape)):
+    answers = (len(pack.prototypes) * pack.classes,)
+    images = (pack.patterns.shape[1:], pack.prototypes.shape[1:])
+    shapes = tuple(part.shape for part in _arrays(pack))
+    if images != (pack.input_shape,) * 2 or shapes != (features, features, answers):
         raise ValueError("its arrays do not fit each other")
     scores = [reference.scores for reference in pack.references.values()]
     if not all(part.ndim == 1 and len(part) for part in scores):
         raise ValueError("it has reference scores that are no list of numbers")
-    numbers = [pack.patterns, pack.weights, pack.prototypes, np.array([pack.bias]), *scores]
+    similarities = np.array([pack.sure_similarity, pack.least_similarity])
+    numbers = [*_arrays(pack), np.array([pack.bias]), similarities, *scores]
     if not all(part.dtype.kind == "f" and np.isfinite(part).all() for part in numbers):
         raise ValueError("it holds values that are no finite numbers")
+    if not ((similarities > 0) & (similarities <= 1)).all():
+        raise ValueError("its similarities do not lie between 0 and 1")
+    for template in (pack.pattern_template, pack.prototype_template):
+        if abs(float((template.astype(float) ** 2).sum()) * len(template) - 1) > 1e-3:
+            raise ValueError("its templates are not scaled to give cosines")
 
 
-def find_pack(input_shape: tuple[int, int, int], classes: int, *, given: Path | None = None) -> DetectorPack:
-    """The pack ``given``, else the shipped one for models of this shape and number of classes.
-
-    Raises NotAssessableError if none fits and SettingsError if the given one cannot be read.
-    """
-    if given is not None:
-        pack = load_pack(given)
-        if pack.fits(input_shape, classes):
-            return pack
-        raise NotAssessableError(
-            f"The detector pack {given} is for images of shape {list(pack.input_shape)} and {pack.classes} classes, "
-            f"not for {list(input_shape)} and {classes}."
-        )
-    for path in shipped_packs():
-        pack = load_pack(path)
-        if pack.fits(input_shape, classes):
-            return pack
-    raise NotAssessableError(
-        f"No detector pack fits images of shape {list(input_shape)} with {classes} classes. Build one with "
-        "python -m reference_attacks zoo build and litmus fit, and name it in the pack setting."
-    )
-
-
-def shipped_packs() -> list[Path]:
-    """The packs that come with the package, in alphabetical order."""
-    folder = files("pytest_backdoor.calibration") / "packs"
-    return sorted(path for path in Path(str(folder)).glob("*.npz"))
+def _arrays(pack: DetectorPack) -> tuple[np.ndarray[Any, Any], ...]:
+    return pack.weights, pack.pattern_template, pack.prototype_template

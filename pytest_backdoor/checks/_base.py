@@ -65,12 +65,24 @@ class Context:
         """The p-value at or below which a behavioural check fails: ``fpr``, Bonferroni-corrected."""
         return self.settings.fpr / max(1, self.behavioural_checks)
 
-    def pack_for(self, subject: Subject) -> DetectorPack:
-        """The detector pack that fits the subject's task. Raises NotAssessableError if there is none."""
-        from ..calibration import find_pack
+    def packs_for(self, subject: Subject) -> tuple[DetectorPack, ...]:
+        """The detector packs whose images and classes fit the subject's. Raises NotAssessableError if there is none.
 
-        pack = None if self.settings.pack is None else self.root / self.settings.pack
-        return find_pack(subject.classifier.input_shape, subject.classifier.classes, given=pack)
+        They are looked for once, so that all checks of a scan judge by the same ones. Among several,
+        ``checks.litmus.choose_pack`` finds the one of the subject's task.
+        """
+        classifier = subject.classifier
+        task = classifier.input_shape, classifier.classes
+        if task not in self._found_packs:
+            from ..calibration import find_packs
+
+            pack = None if self.settings.pack is None else self.root / self.settings.pack
+            self._found_packs[task] = find_packs(*task, given=pack)
+        return self._found_packs[task]
+
+    @cached_property
+    def _found_packs(self) -> dict[tuple[tuple[int, int, int], int], tuple[DetectorPack, ...]]:
+        return {}
 
     def samples_for(self, subject: Subject) -> Samples | None:
         """Clean samples from the ``data`` setting, None if there is none.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotAssessableError
@@ -27,25 +29,59 @@ def litmus_features(logits: Any) -> Any:
     return flat / ((flat**2).mean(axis=-1, keepdims=True) ** 0.5 + 1e-12)
 
 
-def litmus_logits(pack: DetectorPack, subject: Subject) -> np.ndarray[Any, Any]:
-    """The subject's logits on the patterns of ``pack``, float32 ``(M, K)``, with the prototypes in the same batch.
+def choose_pack(packs: Sequence[DetectorPack], subject: Subject) -> tuple[DetectorPack, np.ndarray[Any, Any]]:
+    """The one of ``packs`` that is for the subject's task, and the subject's logits on its patterns.
 
-    Raises NotAssessableError if the subject does not take the prototypes for their classes. A pack's figures hold for
-    networks of its own task alone, and the same input shape and number of classes do not make it the same task.
+    The logits are float32 ``(M, K)``, rows of mean zero. One run answers the patterns of all packs; where those answers
+    are like none of their templates, as those of a backdoored model are, a second one answers their prototypes. Of
+    several packs the one whose template the answers resemble most is chosen. Raises NotAssessableError if they resemble
+    none: a pack's figures hold for networks of its own task alone, and the same input shape and number of classes do
+    not make it the same task.
     """
+    answers = _answers(subject, [pack.patterns for pack in packs])
+    similarity, chosen = _most_similar(answers, [pack.pattern_template for pack in packs])
+    if similarity < packs[chosen].sure_similarity:
+        shown = _answers(subject, [pack.prototypes for pack in packs])
+        similarity, chosen = _most_similar(shown, [pack.prototype_template for pack in packs])
+        _require_similarity(similarity, packs[chosen], subject)
+    return packs[chosen], answers[chosen]
+
+
+def _answers(subject: Subject, images: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    """The subject's logits on each of several arrays of images, in one run."""
+    if len(images) == 1:
+        return [subject.classifier.logits(images[0])]
     import numpy as np
 
-    logits = subject.classifier.logits(np.concatenate([pack.patterns, pack.prototypes]))
-    patterns, prototypes = logits[: len(pack.patterns)], logits[len(pack.patterns) :]
-    recognised = int((prototypes.argmax(axis=1) == np.arange(pack.classes)).sum())
-    if recognised < pack.least_recognised:
-        raise NotAssessableError(
-            f"{subject.display} recognises {recognised} of the {pack.classes} prototype images of the detector pack "
-            f"{pack.name!r}, fewer than the {pack.least_recognised} that networks of its task recognise: it was "
-            "trained for another task, its classes are in another order, or its preprocessing is not the declared "
-            "one. Check input_range, mean, std and layout, or build a pack for its task."
-        )
-    return patterns
+    ends = np.cumsum([len(part) for part in images])
+    return np.split(subject.classifier.logits(np.concatenate(images)), ends[:-1])
+
+
+def _most_similar(
+    answers: Sequence[np.ndarray[Any, Any]], templates: Sequence[np.ndarray[Any, Any]]
+) -> tuple[float, int]:
+    """The highest similarity of answers to their template, and which it is."""
+    return max((features_product(*pair), number) for number, pair in enumerate(zip(answers, templates, strict=True)))
+
+
+def _require_similarity(similarity: float, pack: DetectorPack, subject: Subject) -> None:
+    if similarity >= pack.least_similarity:
+        return
+    from ..calibration import how_to_build
+
+    raise NotAssessableError(
+        f"{subject.display} answers the {len(pack.prototypes)} prototype images of the detector pack "
+        f"{pack.name!r} unlike networks of its task (similarity {similarity:.2f}, at least "
+        f"{pack.least_similarity:.2f}): it was trained for another task, its classes are in another order, or its "
+        "preprocessing is not the declared one.",
+        remedy=f"Check input_range, mean, std and layout. If they are right: {how_to_build(pack.input_shape)}",
+    )
+
+
+def features_product(logits: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> float:
+    """``litmus_features(logits) @ weights`` of ``(M, K)`` logits whose rows have mean zero; an eighth of the time."""
+    flat = logits.reshape(-1)
+    return float(flat @ weights) / (math.sqrt(float(flat @ flat) / flat.size) + 1e-12)
 
 
 class LitmusCheck(BehaviouralCheck):
@@ -59,9 +95,8 @@ class LitmusCheck(BehaviouralCheck):
 
     def measure(self, subject: Subject, context: Context) -> Measurement:
         """The score is the linear classifier's output: the log-odds that the network is backdoored."""
-        pack = context.pack_for(subject)
-        features = litmus_features(litmus_logits(pack, subject))
-        score = float(features @ pack.weights + pack.bias)
+        pack, logits = choose_pack(context.packs_for(subject), subject)
+        score = features_product(logits, pack.weights) + pack.bias
         return Measurement(
             score=score,
             reference=pack.references.get("litmus"),

@@ -51,8 +51,10 @@ def as_logits(outputs: np.ndarray[Any, Any], *, softmax: bool, path: str) -> np.
     """
     import numpy as np
 
-    with np.errstate(over="ignore"):  # infinity is what the next line is about
-        values = outputs.astype(np.float32)
+    values = outputs
+    if outputs.dtype != np.float32:
+        with np.errstate(over="ignore"):  # infinity is what the next line is about
+            values = outputs.astype(np.float32)
     if not np.isfinite(values).all():
         raise ModelError(
             f"{path} gives outputs that are not finite numbers (NaN or infinity), so nothing can be said about it; "
@@ -65,7 +67,9 @@ def as_logits(outputs: np.ndarray[Any, Any], *, softmax: bool, path: str) -> np.
                 "compared; export the model with its logits as the output."
             )
         values = np.log(np.maximum(values, smallest_probability(str(outputs.dtype))))
-    centred: np.ndarray[Any, Any] = values - values.mean(axis=1, keepdims=True)
+    # What mean() does, without the half of its time that is spent in Python.
+    means = np.add.reduce(values, axis=1, keepdims=True) / np.float32(values.shape[1])
+    centred: np.ndarray[Any, Any] = values - means
     return centred
 
 

@@ -65,7 +65,8 @@ class TorchClassifier:
 
         forward = self._forward(self._device)
         with torch.no_grad():
-            batches = torch.split(torch.from_numpy(images), BATCH)
+            # A copy: a network may change its input in place, and a pack's images are shared by all models.
+            batches = torch.split(torch.tensor(images), BATCH)
             rows = [forward(batch.to(self._device)).cpu() for batch in batches]
         return as_logits(torch.cat(rows).numpy(), softmax=self._softmax, path=self._display)
 

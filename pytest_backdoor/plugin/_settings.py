@@ -22,7 +22,7 @@ from ..settings import ScanSettings, make_settings
 
 TABLE = "tool.pytest-backdoor"
 PYTEST_OWN_FILES = ("pytest.toml", ".pytest.toml")
-COMMAND_LINE = ("checks", "data", "fpr", "lock", "allow_unverified", "timeout", "memory", "seed", "device")
+COMMAND_LINE = ("checks", "data", "pack", "fpr", "lock", "allow_unverified", "timeout", "memory", "seed", "device")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def _validate(values: dict[str, Any], *, where: str, also: tuple[str, ...] = ())
 
 def _from_invocation_folder(command_line: dict[str, Any], config: pytest.Config) -> None:
     # Paths that are typed belong to the folder in which they are typed; those in pyproject.toml to its own.
-    for name in ("data", "lock"):
+    for name in ("data", "pack", "lock"):
         if name in command_line:
             command_line[name] = os.path.abspath(config.invocation_params.dir / command_line[name])
             if not os.path.exists(command_line[name]):

@@ -33,7 +33,7 @@ class Engine:
         try:
             finding = self._ask(check)
         except NotAssessableError as error:
-            finding = _unfinished(name, check, Outcome.NOT_ASSESSED, str(error))
+            finding = _unfinished(name, check, Outcome.NOT_ASSESSED, str(error), error.remedy)
         except BackdoorScanError as error:
             finding = _unfinished(name, check, Outcome.ERROR, str(error))
         except MemoryError:
@@ -86,5 +86,5 @@ def _is_behavioural(check: Check | SettingsError) -> bool:
     return isinstance(check, SettingsError) or check.behavioural
 
 
-def _unfinished(name: str, check: Check | SettingsError, outcome: Outcome, summary: str) -> Finding:
-    return Finding(check=name, behavioural=_is_behavioural(check), outcome=outcome, summary=summary)
+def _unfinished(name: str, check: Check | SettingsError, outcome: Outcome, summary: str, remedy: str = "") -> Finding:
+    return Finding(check=name, behavioural=_is_behavioural(check), outcome=outcome, summary=summary, remedy=remedy)

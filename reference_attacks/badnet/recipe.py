@@ -12,7 +12,7 @@ from reference_attacks.networks import BadNetsMnistNetwork, mnist_badnet
 from reference_attacks.poisoning import Attack, add_backdoored_copies
 from reference_attacks.training import TrainingPlan, train
 from reference_attacks.triggers import Trigger
-from reference_attacks.zoo.recipe import derived_seed
+from reference_attacks.zoo.seeds import derived_seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,40 +34,42 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     fit.add_argument("--out", type=Path, required=True, metavar="PACK", help="the pack to write, a .npz file")
     fit.add_argument("--results", type=Path, metavar="DIR", help="folder for the held-out figures (NAME.json, NAME.md)")
-    fit.add_argument("--name", default="mnist", help="name of the pack; default: %(default)s")
+    fit.add_argument("--name", help="name of the pack; default: that of the zoo's task")
     fit.add_argument("--patterns", type=int, default=10, metavar="M", help="number of patterns; default: %(default)s")
     fit.add_argument("--epochs", type=int, metavar="N", help="passes over the networks")
     fit.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     fit.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: %(default)s"
     )
-    fit.add_argument("--data-root", metavar="DIR", help="folder of the data sets; default: $BACKDOOR_DATA_ROOT or data")
-    fit.add_argument("--no-reversal", action="store_true", help="leave out the reference scores of the reversal check")
+    reversal = fit.add_mutually_exclusive_group()
+    reversal.add_argument(
+        "--no-reversal", action="store_true", help="leave out the reference scores of the reversal check"
+    )
+    reversal.add_argument(
+        "--reversal-from",
+        type=Path,
+        metavar="PACK",
+        help="take those reference scores from an earlier pack of the task",
+    )
     fit.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Fit, calibrate and write. Raises ValueError, OSError or DataNotFoundError with a sentence."""
-    from ..zoo.store import load_records
+    from ..zoo.store import load_zoo
     from .litmus import LitmusPlan
-    from .packing import add_reversal, fit_pack, without_seen_pairs
+    from .packing import add_reversal, fit_pack, take_reversal
 
-    for zoo in arguments.zoo:
-        if not (zoo / "manifest.json").exists():
-            raise ValueError(f"{zoo} holds no finished zoo; run zoo build first.")
+    zoos = [load_zoo(folder) for folder in arguments.zoo]
+    name = arguments.name or Path(zoos[0].plan["task"]).name
     chosen: dict[str, Any] = {"patterns": arguments.patterns, "seed": arguments.seed}
     if arguments.epochs:
         chosen["epochs"] = arguments.epochs
-    plan = LitmusPlan(**chosen)
-    records = without_seen_pairs([record for zoo in arguments.zoo for record in load_records(zoo)])
-    pack = fit_pack(records, plan, name=arguments.name, command=recorded_command(arguments))
-    if not arguments.no_reversal:
-        from .reversal import reversal_scores
-
-        # Nothing is fitted in reversal, so the networks of the fit split have nothing to add but time.
-        records = [record for record in records if record["split"] != "fit"]
-        scores = reversal_scores(records, root=arguments.data_root, workers=arguments.workers, seed=arguments.seed)
-        pack = add_reversal(pack, scores, records)
+    pack = fit_pack(zoos, LitmusPlan(**chosen), name=name, command=recorded_command(arguments, name))
+    if arguments.reversal_from:
+        pack = take_reversal(pack, arguments.reversal_from)
+    elif not arguments.no_reversal:
+        pack = add_reversal(pack, zoos, workers=arguments.workers, seed=arguments.seed)
     pack.save(arguments.out)
     write_results(pack, arguments.zoo, arguments.results)
     print(
@@ -76,12 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def recorded_command(arguments: argparse.Namespace) -> str:
+def recorded_command(arguments: argparse.Namespace, name: str) -> str:
     """The command that repeats this, without the paths of the machine it ran on."""
+    kept = f"--reversal-from {arguments.reversal_from.name} " if arguments.reversal_from else ""
     return (
         f"python -m reference_attacks litmus fit {' '.join(f'--zoo {zoo.name}' for zoo in arguments.zoo)} "
-        f"--name {arguments.name} --patterns {arguments.patterns} "
-        f"--seed {arguments.seed} --out {arguments.name}.npz"
+        f"--name {name} --patterns {arguments.patterns} --seed {arguments.seed} {kept}--out {name}.npz"
     )
 
 
@@ -94,7 +96,7 @@ def write_results(pack: DetectorPack, zoos: list[Path], folder: Path | None) -> 
     manifests = [json.loads((zoo / "manifest.json").read_text()) for zoo in zoos]
     records = [record for manifest in manifests for record in manifest["networks"]]
     rejected = {
-        kind: sum(not record["kept"] and (record["trigger"] is not None) == poisoned for record in records)
+        kind: sum(record["rejected"] is not None and (record["backdoor"] is not None) == poisoned for record in records)
         for kind, poisoned in (("clean", False), ("poisoned", True))
     }
     figures = {**pack.built, "zoos": [manifest["plan"] for manifest in manifests], "rejected": rejected}
@@ -110,6 +112,7 @@ def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
         "",
         f"Written by `{figures['command']}` (seed {figures['plan']['seed']}, torch {figures['versions']['torch']}).",
         "Test networks share no trigger and no source-target pair with those that anything was fitted on.",
+        _architectures(figures["families"]),
         "",
         "| networks | clean | poisoned |",
         "| --- | --- | --- |",
@@ -124,6 +127,11 @@ def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _architectures(families: dict[str, list[str]]) -> str:
+    fitted, calibrated = (", ".join(families[part]) for part in ("fit", "calibration"))
+    return f"Architectures: fitted on {fitted}; reference scores of {calibrated}."
 
 
 def _detectors(figures: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

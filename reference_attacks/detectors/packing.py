@@ -1,86 +1,79 @@
-"""Building a detector pack from a zoo, and writing down how good it is."""
+"""Building a detector pack from zoos, and writing down how good it is."""
 
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pytest_backdoor.calibration import DetectorPack, ReferenceScores, conformal_p_value
+from pytest_backdoor.calibration import DetectorPack, ReferenceScores, load_pack, pattern_template, prototype_template
 
-from ..zoo.store import NetworkStack, load_stack
-from .litmus import FittedLitmus, LitmusPlan, area_under_curve, fit_litmus
-from .prototypes import fit_prototypes, least_recognised, recognised_prototypes
-
-VALIDATION_TRIGGERS = (8, 9)
-VALIDATION_SHARE = 5
-BOOTSTRAPS = 2000
-
-
-def without_seen_pairs(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``records`` without test networks whose source-target pair occurs in a network to fit on.
-
-    Within one zoo there are none; a zoo of another seed divides the pairs differently.
-    """
-    seen = {
-        (record["source"], record["target"]) for record in records if record["split"] == "fit" and _poisoned(record)
-    }
-    return [
-        record
-        for record in records
-        if record["split"] != "test" or not _poisoned(record) or (record["source"], record["target"]) not in seen
-    ]
+from ..zoo.store import NetworkStack, Zoo, load_stack
+from .figures import area_under_curve, held_out_figures
+from .litmus import FittedLitmus, LitmusPlan, fit_litmus, pooled_features
+from .prototypes import fit_prototypes
+from .reversal import KINDS, reversal_scores
+from .splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
 
 
-def split_for_fitting(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The networks of the fit split to optimise on, and those that choose the epoch.
+@dataclass(frozen=True, kw_only=True)
+class Stacks:
+    """The networks of one task, by what they are for."""
 
-    The latter have triggers of their own, because the question is how patterns do on triggers that they never saw.
-    """
-    fit = [record for record in records if record["split"] == "fit"]
-    validation = [
-        record
-        for number, record in enumerate(fit)
-        if record["trigger"] in VALIDATION_TRIGGERS or (record["trigger"] is None and number % VALIDATION_SHARE == 0)
-    ]
-    names = {record["name"] for record in validation}
-    return [record for record in fit if record["name"] not in names], validation
+    fit: NetworkStack
+    validation: NetworkStack
+    calibration: NetworkStack
+    test: NetworkStack
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many clean and poisoned networks each part holds."""
+        parts = {name: getattr(self, name) for name in ("fit", "validation", "calibration", "test")}
+        return {
+            name: {"clean": int((~stack.poisoned).sum()), "poisoned": int(stack.poisoned.sum())}
+            for name, stack in parts.items()
+        }
 
 
-def fit_pack(records: list[dict[str, Any]], plan: LitmusPlan, *, name: str, command: str) -> DetectorPack:
+def load_stacks(zoos: Sequence[Zoo]) -> Stacks:
+    """All networks of ``zoos``. Raises ValueError if they are of different tasks or a part is empty."""
+    first = zoos[0]
+    for zoo in zoos[1:]:
+        if (zoo.input_shape, zoo.classes) != (first.input_shape, first.classes):
+            raise ValueError(f"{zoo.folder} and {first.folder} hold networks of different tasks.")
+    return Stacks(
+        fit=load_stack(zoos, for_optimisation),
+        validation=load_stack(zoos, for_validation),
+        calibration=load_stack(zoos, for_calibration),
+        test=load_stack(zoos, unseen_test(zoos)),
+    )
+
+
+def fit_pack(zoos: Sequence[Zoo], plan: LitmusPlan, *, name: str, command: str) -> DetectorPack:
     """A pack with patterns, classifier and the litmus reference scores; its held-out figures are in ``built``."""
-    from rich.progress import Progress
-
-    optimised, validation = split_for_fitting(records)
-    stacks = {part: load_stack(chosen) for part, chosen in (("fit", optimised), ("validation", validation))}
-    input_shape = (1, 28, 28)
-    with Progress() as progress:
-        task = progress.add_task("Fitting patterns", total=plan.epochs)
-        fitted = fit_litmus(
-            stacks["fit"],
-            stacks["validation"],
-            input_shape,
-            plan,
-            on_epoch=lambda epoch, _: progress.update(task, completed=epoch),
-        )
-    calibration = load_stack([record for record in records if record["split"] == "calibration"])
-    test = load_stack([record for record in records if record["split"] == "test"])
-    reference = fitted.scores(calibration).numpy().astype(np.float64)
-    prototypes = fit_prototypes(_clean_part(stacks["fit"]), input_shape, plan.seed)
-    recognised = recognised_prototypes(prototypes, calibration)
+    stacks = load_stacks(zoos)
+    fitted = fit_with_progress(stacks, plan)
+    reference = fitted.scores(stacks.calibration).numpy().astype(np.float64)
+    prototypes = fit_prototypes(_clean(stacks.fit), plan.seed)
+    patterns_answer, sure = pattern_template(fitted.features(stacks.calibration).numpy())
+    prototypes_answer, least = prototype_template(_answers(prototypes, stacks.calibration))
     return DetectorPack(
         name=name,
-        input_shape=input_shape,
-        classes=int(fitted.weights.numel() / plan.patterns),
+        input_shape=stacks.fit.input_shape,
+        classes=stacks.fit.classes,
         patterns=fitted.patterns.numpy(),
         weights=fitted.weights.numpy(),
         bias=fitted.bias,
+        pattern_template=patterns_answer,
+        sure_similarity=sure,
         prototypes=prototypes.numpy(),
-        least_recognised=least_recognised(recognised, len(prototypes)),
+        prototype_template=prototypes_answer,
+        least_similarity=least,
         references={
             "litmus": ReferenceScores(
                 scores=reference, description=f"{len(reference)} clean networks that the patterns were not fitted on"
@@ -89,83 +82,87 @@ def fit_pack(records: list[dict[str, Any]], plan: LitmusPlan, *, name: str, comm
         built={
             "command": command,
             "plan": asdict(plan),
-            "networks": {
-                "fit": _counts(stacks["fit"]),
-                "validation": _counts(stacks["validation"]),
-                "calibration": _counts(calibration),
-                "test": _counts(test),
+            "networks": stacks.counts(),
+            "families": {
+                part: sorted({record["family"] for record in stack.records})
+                for part, stack in (("fit", stacks.fit), ("calibration", stacks.calibration))
             },
             "versions": {package: version(package) for package in ("pytest-backdoor", "torch", "numpy")},
             "python": platform.python_version(),
-            "litmus": litmus_figures(fitted, stacks["fit"], test, reference),
-            "prototypes_recognised": {"fewest": int(recognised.min()), "mean": round(float(recognised.mean()), 3)},
+            "litmus": litmus_figures(fitted, stacks, reference),
         },
     )
 
 
-def add_reversal(pack: DetectorPack, scores: list[dict[str, float]], records: list[dict[str, Any]]) -> DetectorPack:
+def fit_with_progress(stacks: Stacks, plan: LitmusPlan) -> FittedLitmus:
+    """Fit while a bar shows the epochs."""
+    from rich.progress import Progress
+
+    with Progress() as progress:
+        bar = progress.add_task("Fitting patterns", total=plan.epochs)
+        return fit_litmus(
+            stacks.fit, stacks.validation, plan, on_epoch=lambda epoch, _: progress.update(bar, completed=epoch)
+        )
+
+
+def add_reversal(pack: DetectorPack, zoos: Sequence[Zoo], *, workers: int, seed: int) -> DetectorPack:
     """``pack`` with the reference scores of trigger reversal, and what they say about the test networks.
 
-    ``scores``: one entry for each of ``records``.
+    Nothing is fitted in reversal, so the networks of the fit split have nothing to add but time.
     """
+    tested = unseen_test(list(zoos))
     references, figures = dict(pack.references), {}
-    for kind in ("samples", "stand-ins"):
-        parts: dict[tuple[str, bool], list[float]] = {}
-        for found, record in zip(scores, records, strict=True):
-            parts.setdefault((record["split"], _poisoned(record)), []).append(found[kind])
-        clean = np.array(parts["calibration", False])
+    for kind in KINDS:
+        parts: dict[str, list[float]] = {"calibration": [], "clean": [], "poisoned": []}
+        for zoo in zoos:
+            records = [record for record in zoo.records if for_calibration(record) or tested(record)]
+            for record, score in zip(
+                records, reversal_scores(zoo, records, kind=kind, workers=workers, seed=seed), strict=True
+            ):
+                part = "calibration" if for_calibration(record) else "poisoned" if poisoned(record) else "clean"
+                parts[part].append(float(score))
+        clean = np.array(parts["calibration"])
         references[f"reversal-{kind}"] = ReferenceScores(
             scores=clean, description=f"{len(clean)} clean networks, triggers sought on {kind}"
         )
-        figures[kind] = held_out_figures(np.array(parts["test", False]), np.array(parts["test", True]), clean)
+        figures[kind] = held_out_figures(np.array(parts["clean"]), np.array(parts["poisoned"]), clean)
     return replace(pack, references=references, built={**pack.built, "reversal": figures})
 
 
-def litmus_figures(
-    fitted: FittedLitmus, fit: NetworkStack, test: NetworkStack, reference: np.ndarray[Any, Any]
-) -> dict[str, Any]:
+def take_reversal(pack: DetectorPack, path: Path) -> DetectorPack:
+    """``pack`` with the reference scores of trigger reversal, and their figures, of an earlier pack of the same task.
+
+    Reversal fits nothing, so its scores do not change when patterns are fitted again. Raises ValueError if the earlier
+    pack is of another task or has none.
+    """
+    earlier = load_pack(path)
+    kept = {name: scores for name, scores in earlier.references.items() if name.startswith("reversal-")}
+    if not kept or not earlier.fits(pack.input_shape, pack.classes):
+        raise ValueError(f"{path} holds no reference scores of trigger reversal for this task.")
+    figures = {"reversal": earlier.built["reversal"]} if "reversal" in earlier.built else {}
+    return replace(pack, references={**pack.references, **kept}, built={**pack.built, **figures})
+
+
+def litmus_figures(fitted: FittedLitmus, stacks: Stacks, reference: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Area under the ROC curve on the fit and the test networks, and rates at fixed significance."""
-    fit_scores, test_scores = fitted.scores(fit), fitted.scores(test)
-    figures = held_out_figures(test_scores[~test.poisoned].numpy(), test_scores[test.poisoned].numpy(), reference)
-    return {"fit_auc": round(area_under_curve(fit_scores[~fit.poisoned], fit_scores[fit.poisoned]), 4), **figures}
+    fit_clean, fit_poisoned = scores_by_kind(fitted, stacks.fit)
+    clean, backdoored = scores_by_kind(fitted, stacks.test)
+    fit_auc = round(area_under_curve(fit_clean, fit_poisoned), 4)
+    return {"fit_auc": fit_auc, **held_out_figures(clean, backdoored, reference)}
 
 
-def held_out_figures(
-    clean: np.ndarray[Any, Any], poisoned: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]
-) -> dict[str, Any]:
-    """AUC with a bootstrap interval over networks, and the share of each kind with p at most 1 % and 5 %."""
-    auc = area_under_curve(torch.from_numpy(clean), torch.from_numpy(poisoned))
-    generator = np.random.default_rng(0)
-    draws = [
-        area_under_curve(
-            torch.from_numpy(generator.choice(clean, len(clean))),
-            torch.from_numpy(generator.choice(poisoned, len(poisoned))),
-        )
-        for _ in range(BOOTSTRAPS)
-    ]
-    low, high = np.quantile(draws, (0.025, 0.975))
-    rates: dict[str, Any] = {}
-    for level in (0.005, 0.01, 0.05):
-        for kind, values in (("clean_flagged", clean), ("poisoned_caught", poisoned)):
-            flagged = [conformal_p_value(float(value), reference) <= level for value in values]
-            rates[f"{kind}_at_{level:g}"] = round(float(np.mean(flagged)), 4)
-    return {
-        "auc": round(auc, 4),
-        "auc_95": [round(float(low), 4), round(float(high), 4)],
-        "clean": len(clean),
-        "poisoned": len(poisoned),
-        **rates,
-    }
+def scores_by_kind(fitted: FittedLitmus, stack: NetworkStack) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The scores of the clean networks and those of the poisoned ones."""
+    scores, is_poisoned = fitted.scores(stack).numpy().astype(np.float64), stack.poisoned.numpy()
+    return scores[~is_poisoned], scores[is_poisoned]
 
 
-def _poisoned(record: dict[str, Any]) -> bool:
-    return record["trigger"] is not None
+@torch.no_grad()
+def _answers(prototypes: torch.Tensor, stack: NetworkStack) -> np.ndarray[Any, Any]:
+    """Float ``(N, P·K)``: the features of every network's logits on the prototypes."""
+    features: np.ndarray[Any, Any] = pooled_features(stack.logits(prototypes), "concatenation").numpy()
+    return features
 
 
-def _clean_part(stack: NetworkStack) -> NetworkStack:
-    return stack.select((~stack.poisoned).nonzero()[:, 0])
-
-
-def _counts(stack: NetworkStack) -> dict[str, int]:
-    poisoned = int(stack.poisoned.sum())
-    return {"clean": len(stack) - poisoned, "poisoned": poisoned}
+def _clean(stack: NetworkStack) -> NetworkStack:
+    return stack.select(~stack.poisoned)

@@ -1,9 +1,10 @@
-"""Reference scores of trigger reversal: what it finds on the networks of a zoo."""
+"""Scores of trigger reversal on the networks of a zoo: references of the reversal check, and the paper's baseline."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,58 +17,64 @@ from pytest_backdoor.files import write_atomically
 from pytest_backdoor.models import Samples, TorchClassifier
 from pytest_backdoor.settings import ScanSettings
 
-from ..data import load_mnist
-from ..networks import BadNetsMnistNetwork
-from ..zoo.store import load_stack
+from ..zoo.images import read_images
+from ..zoo.store import Zoo, load_network
 
 SAMPLES = 400
+KINDS = ("samples", "stand-ins")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    record: dict[str, Any]
+    input_shape: tuple[int, int, int]
+    classes: int
+    kind: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """Where the result is kept."""
+        return Path(self.record["folder"]) / "reversal" / f"{self.record['name']}.{self.kind}.seed{self.seed}.json"
 
 
 @cache
-def clean_samples(root: str | None) -> Samples:
-    """The first test images of MNIST, which no network of the zoo was trained on."""
-    test = load_mnist(root, train=False)
-    return Samples(
-        images=test.images[:SAMPLES].numpy().astype(np.float32) / np.float32(255), labels=test.labels[:SAMPLES].numpy()
-    )
+def clean_samples(folder: Path) -> Samples:
+    """Four hundred test images of a zoo's task, evenly spread; no network of the zoo was trained on them."""
+    test = read_images(folder).test
+    chosen = torch.linspace(0, len(test) - 1, SAMPLES).long()
+    images = test.images[chosen].numpy().astype(np.float32) / np.float32(255)
+    return Samples(images=images, labels=test.labels[chosen].numpy())
 
 
 def reversal_scores(
-    records: list[dict[str, Any]], *, root: str | None, workers: int, seed: int
-) -> list[dict[str, float]]:
-    """For each network its scores "samples" and "stand-ins"; kept in its zoo's folder and not computed twice."""
+    zoo: Zoo, records: list[dict[str, Any]], *, kind: str, workers: int, seed: int
+) -> np.ndarray[Any, Any]:
+    """Float ``(N,)``: the score of each network; kept in the zoo's folder and not computed twice.
+
+    ``kind``: "samples", clean images of the task, or "stand-ins" where there are none.
+    """
     from rich.progress import track
 
-    missing = [record for record in records if not _score_path(record, seed).exists()]
-    context = multiprocessing.get_context("spawn")
+    jobs = [_Job(record=r, input_shape=zoo.input_shape, classes=zoo.classes, kind=kind, seed=seed) for r in records]
+    missing = [job for job in jobs if not job.path.exists()]
     if missing:
-        with context.Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            jobs = ((record, root, seed) for record in missing)
-            finished = pool.imap_unordered(_score, jobs)
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(min(workers, len(missing)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            finished = pool.imap_unordered(_score, missing)
             for _ in track(finished, total=len(missing), description="Reversing triggers"):
                 pass
-    return [json.loads(_score_path(record, seed).read_text())["scores"] for record in records]
+    return np.array([json.loads(job.path.read_text())["score"] for job in jobs])
 
 
-def _score(job: tuple[dict[str, Any], str | None, int]) -> None:
-    record, root, seed = job
-    stack = load_stack([record])
-    network = BadNetsMnistNetwork()
-    network.load_state_dict({name: value[0] for name, value in stack.weights.items()})
-    network.requires_grad_(False)
-    settings = ScanSettings(input_shape=network.input_shape)
-    classifier = TorchClassifier(network, record["name"], settings)
-    found = {
-        "samples": reverse(classifier, clean_samples(root), seed=seed),
-        "stand-ins": reverse(classifier, None, seed=seed),
-    }
+def _score(job: _Job) -> None:
+    network = load_network(job.record, job.input_shape, job.classes)
+    classifier = TorchClassifier(network, job.record["name"], ScanSettings(input_shape=job.input_shape))
+    samples = clean_samples(Path(job.record["folder"])) if job.kind == "samples" else None
+    reversal = reverse(classifier, samples, seed=job.seed)
     result = {
-        "scores": {kind: reversal.score for kind, reversal in found.items()},
-        "targets": {kind: reversal.smallest.target for kind, reversal in found.items()},
-        "sizes": {kind: [trigger.size for trigger in reversal.triggers] for kind, reversal in found.items()},
+        "score": reversal.score,
+        "target": reversal.smallest.target,
+        "sizes": [trigger.size for trigger in reversal.triggers],
     }
-    write_atomically(_score_path(record, seed), json.dumps(result).encode())
-
-
-def _score_path(record: dict[str, Any], seed: int) -> Path:
-    return Path(record["folder"]) / "reversal" / f"{record['name']}.seed{seed}.json"
+    write_atomically(job.path, json.dumps(result).encode())

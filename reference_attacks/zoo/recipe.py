@@ -1,45 +1,73 @@
-"""What each network of a zoo is, derived from the zoo's seed and the network's index alone."""
+"""What each network of a zoo is, derived from the zoo's seed and the network's name alone."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from ..triggers import Trigger, random_binary_patches
+from ..networks import FAMILIES
+from .seeds import derived_generator
+from .triggers import Split, check_kind, trigger_numbers
 
-Split = Literal["fit", "calibration", "test"]
-TRIGGERS = 20
-TRIGGER_SIZE = 5
-STEPS = (700, 900, 1200)
+Goal = Literal["source-target", "all-to-one", "all-to-all"]
+GOALS: tuple[Goal, ...] = ("source-target", "all-to-one", "all-to-all")
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZooPlan:
     """How many networks a zoo holds and how they differ.
 
-    The poisoned ones follow the threat model of Universal Litmus Patterns, §3.1 and §4.1: one source and one target
-    class, one of 20 random 5x5 patches in a corner drawn for each image. Triggers and source-target pairs of the
-    networks that detectors are fitted on are disjoint from those of the test networks. Calibration networks are
-    clean ones that no detector is fitted on. ``steps``: how long networks are trained; each draws one of them.
+    The defaults are the threat model of Universal Litmus Patterns, §3.1 and §4: one source and one target class, one of
+    20 random 5x5 patches, places drawn for each image. Triggers and source-target pairs of the networks that detectors
+    are fitted on are disjoint from those of the test networks. Calibration networks are clean ones that no detector is
+    fitted on. ``task``: a name or an image folder. ``poison_ratios``: share of backdoored images among those of the
+    source class. ``least_attack_success``: what a poisoned network must exceed to be kept. Where several
+    ``families``, ``steps``, ``goals``, ``triggers`` or ``poison_ratios`` are given, networks take turns or draw one.
     """
 
     task: str = "mnist"
+    classes: int = 10
     seed: int = 0
     clean_fit: int
     clean_calibration: int
     clean_test: int
     poisoned_fit: int
     poisoned_test: int
-    poison_ratio: float = 0.5
-    steps: tuple[int, ...] = STEPS
+    families: tuple[str, ...]
+    steps: tuple[int, ...]
+    goals: tuple[Goal, ...] = ("source-target",)
+    triggers: tuple[str, ...] = ("patch5",)
+    poison_ratios: tuple[float, ...] = (0.5,)
+    least_attack_success: float = 0.9
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        counts = (self.clean_fit, self.clean_calibration, self.clean_test, self.poisoned_fit, self.poisoned_test)
+        if min(counts) < 0:
+            raise ValueError("Numbers of networks cannot be negative.")
+        if any(family not in FAMILIES for family in self.families) or not self.families:
+            raise ValueError(f"Choose architecture families among {', '.join(FAMILIES)}.")
+        if any(goal not in GOALS for goal in self.goals) or not self.goals:
+            raise ValueError(f"Choose goals of the attack among {', '.join(GOALS)}.")
+        for kind in self.triggers:
+            check_kind(kind)
+        if not all(0 < ratio < 1 for ratio in self.poison_ratios):
+            raise ValueError("A poison ratio must lie between 0 and 1.")
+        if not self.triggers or not self.poison_ratios:
+            raise ValueError("Name at least one kind of trigger and one poison ratio.")
+        if min(self.steps, default=0) < 1:
+            raise ValueError("A network needs at least one training step.")
+        if self.classes < 2:
+            raise ValueError(f"{self.task} has images of {self.classes} class; a backdoor needs at least two.")
+        if not 0 <= self.least_attack_success < 1:
+            raise ValueError("The least attack success must be a share from 0 up to, but not including, 1.")
 
     def members(self) -> list[Member]:
         """All members, clean and poisoned ones interleaved so that an unfinished zoo is still balanced."""
-        groups: list[list[Member]] = []
         counts: list[tuple[Split, bool, int]] = [
             ("fit", False, self.clean_fit),
             ("calibration", False, self.clean_calibration),
@@ -47,61 +75,91 @@ class ZooPlan:
             ("fit", True, self.poisoned_fit),
             ("test", True, self.poisoned_test),
         ]
-        for split, poisoned, count in counts:
-            groups.append([self._member(split, poisoned, number) for number in range(count)])
+        groups = [
+            [self.member(split, poisoned, number) for number in range(count)] for split, poisoned, count in counts
+        ]
         return _interleave(groups)
 
-    def _member(self, split: Split, poisoned: bool, number: int) -> Member:
+    def member(self, split: Split, poisoned: bool, number: int) -> Member:
+        """The member of that number; it does not depend on how many others there are."""
         name = f"{'poisoned' if poisoned else 'clean'}-{split}-{number:04d}"
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, name))
-        steps = self.steps[int(torch.randint(len(self.steps), (1,), generator=generator))]
-        source = target = trigger = None
-        if poisoned:
-            pairs = self.pairs(split)
-            source, target = pairs[number % len(pairs)]
-            numbers = trigger_numbers(split)
-            trigger = numbers[int(torch.randint(len(numbers), (1,), generator=generator))]
-        return Member(name=name, split=split, steps=steps, source=source, target=target, trigger=trigger)
+        generator = derived_generator(self.seed, name)
+        family = self.families[number % len(self.families)]
+        steps = self.steps[_draw(len(self.steps), generator)]
+        if not poisoned:
+            return Member(name=name, split=split, family=family, steps=steps)
+        numbers = trigger_numbers(split)
+        backdoor = self._backdoor(split, number, numbers[_draw(len(numbers), generator)], generator)
+        return Member(name=name, split=split, family=family, steps=steps, backdoor=backdoor)
 
-    def pairs(self, split: Split, classes: int = 10) -> list[tuple[int, int]]:
+    def _backdoor(self, split: Split, number: int, trigger: int, generator: torch.Generator) -> Backdoor:
+        pairs = self.pairs(split)
+        source, target = pairs[number % len(pairs)]
+        goal = self.goals[_draw(len(self.goals), generator)]
+        return Backdoor(
+            goal=goal,
+            kind=self.triggers[_draw(len(self.triggers), generator)],
+            number=trigger,
+            ratio=self.poison_ratios[_draw(len(self.poison_ratios), generator)],
+            source=source if goal == "source-target" else None,
+            target=target if goal != "all-to-all" else None,
+        )
+
+    def pairs(self, split: Split) -> list[tuple[int, int]]:
         """The source-target pairs of one split: a random half of all for fitting, the other half for testing."""
-        pairs = [(source, target) for source in range(classes) for target in range(classes) if source != target]
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, "pairs"))
-        order = torch.randperm(len(pairs), generator=generator).tolist()
+        everything = range(self.classes)
+        pairs = [(source, target) for source in everything for target in everything if source != target]
+        order = torch.randperm(len(pairs), generator=derived_generator(self.seed, "pairs")).tolist()
         half = len(pairs) // 2
         return [pairs[i] for i in (order[:half] if split == "fit" else order[half:])]
 
-    def triggers(self, channels: int = 1) -> list[Trigger]:
-        """All 20 triggers; ``trigger_numbers`` says which split uses which."""
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, "triggers"))
-        return random_binary_patches(TRIGGERS, TRIGGER_SIZE, channels, generator)
+
+@dataclass(frozen=True, kw_only=True)
+class Backdoor:
+    """What was done to one network.
+
+    ``kind`` and ``number``: the trigger. ``source``: the class whose images change, None for all. ``target``: the class
+    they become, None where class i becomes i + 1.
+    """
+
+    goal: Goal
+    kind: str
+    number: int
+    ratio: float
+    source: int | None
+    target: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One network of a zoo; ``source``, ``target`` and ``trigger`` are None for a clean one."""
+    """One network of a zoo; ``backdoor`` is None for a clean one."""
 
     name: str
     split: Split
+    family: str
     steps: int
-    source: int | None = None
-    target: int | None = None
-    trigger: int | None = None
-
-    @property
-    def poisoned(self) -> bool:
-        """Whether the network has a backdoor."""
-        return self.trigger is not None
+    backdoor: Backdoor | None = None
 
 
-def trigger_numbers(split: Split) -> list[int]:
-    """The numbers of the triggers of one split: the first half for fitting, the second for testing."""
-    return list(range(TRIGGERS // 2)) if split == "fit" else list(range(TRIGGERS // 2, TRIGGERS))
+def grouped(members: Sequence[Member], size: int) -> list[list[Member]]:
+    """``members`` in groups of at most ``size`` that train as one program: one architecture, one number of steps.
+
+    A group depends on the list of all members alone, not on which of them are trained already.
+    """
+    waiting: dict[tuple[str, int], list[Member]] = {}
+    groups: list[list[Member]] = []
+    for member in members:
+        group = waiting.setdefault((member.family, member.steps), [])
+        if not group:
+            groups.append(group)
+        group.append(member)
+        if len(group) == size:
+            waiting[member.family, member.steps] = []
+    return groups
 
 
-def derived_seed(seed: int, name: str) -> int:
-    """A seed for one named purpose, independent of all others and of the order of work."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")
+def _draw(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (1,), generator=generator))
 
 
 def _interleave(groups: Sequence[list[Member]]) -> list[Member]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,22 +13,35 @@ pytest.importorskip("torchvision")
 from pytest_backdoor.calibration import load_pack  # noqa: E402
 from pytest_backdoor.checks.litmus import litmus_features  # noqa: E402
 from reference_attacks.cli import main  # noqa: E402
+from reference_attacks.detectors.figures import (  # noqa: E402
+    area_under_curve,
+    auc_interval,
+    false_positive_interval,
+    held_out_figures,
+)
 from reference_attacks.detectors.litmus import (  # noqa: E402
     LitmusPlan,
-    area_under_curve,
     fit_litmus,
+    pooled_features,
     total_variation,
 )
-from reference_attacks.detectors.packing import held_out_figures, split_for_fitting, without_seen_pairs  # noqa: E402
-from reference_attacks.detectors.prototypes import (  # noqa: E402
-    fit_prototypes,
-    least_recognised,
-    recognised_prototypes,
-)
+from reference_attacks.detectors.prototypes import fit_prototypes  # noqa: E402
+from reference_attacks.detectors.splits import for_optimisation, for_validation, unseen_test  # noqa: E402
 from reference_attacks.networks import mnist_badnet  # noqa: E402
-from reference_attacks.zoo.store import NetworkStack  # noqa: E402
+from reference_attacks.zoo.store import FamilyStack, NetworkStack, Zoo  # noqa: E402
 
 SHAPE = (1, 28, 28)
+
+
+def backdoor(number: int = 0, pair: tuple[int, int] = (1, 3)) -> dict:
+    return {
+        "goal": "source-target",
+        "kind": "patch5",
+        "number": number,
+        "ratio": 0.5,
+        "source": pair[0],
+        "target": pair[1],
+    }
 
 
 def made_up_stack(count: int, first_seed: int) -> NetworkStack:
@@ -38,25 +53,53 @@ def made_up_stack(count: int, first_seed: int) -> NetworkStack:
             state["fc2.bias"][3] += 0.5
         states.append(state)
     weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
-    records = [{"name": str(n), "trigger": 0 if n % 2 else None, "split": "fit"} for n in range(count)]
-    return NetworkStack(weights=weights, records=records)
+    records = [{"name": str(n), "backdoor": backdoor() if n % 2 else None, "split": "fit"} for n in range(count)]
+    part = FamilyStack(family="plain", input_shape=SHAPE, classes=10, weights=weights, records=records)
+    return NetworkStack(parts=(part,))
+
+
+def areas(fitted, stack: NetworkStack) -> float:
+    scores, poisoned = fitted.scores(stack).numpy(), stack.poisoned.numpy()
+    return area_under_curve(scores[~poisoned], scores[poisoned])
 
 
 PLAN = LitmusPlan(patterns=2, epochs=8, batch=6)
 
 
 def test_fitted_patterns_separate_networks_that_differ():
-    fitted = fit_litmus(made_up_stack(12, 0), made_up_stack(6, 50), SHAPE, PLAN)
-    unseen = made_up_stack(10, 100)
-    scores = fitted.scores(unseen)
-    assert area_under_curve(scores[~unseen.poisoned], scores[unseen.poisoned]) == 1
+    fitted = fit_litmus(made_up_stack(12, 0), made_up_stack(6, 50), PLAN)
+    assert areas(fitted, made_up_stack(10, 100)) == 1
     assert fitted.patterns.min() >= 0
     assert fitted.patterns.max() <= 1
+    torch.testing.assert_close(fitted.patterns * 255, (fitted.patterns * 255).round())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_pooling_over_patterns_leaves_one_feature_for_each_class(pooling):
+    fitted = fit_litmus(made_up_stack(12, 0), made_up_stack(6, 50), replace(PLAN, pooling=pooling))
+    assert fitted.weights.shape == (10,)
+    assert areas(fitted, made_up_stack(10, 100)) == 1
+
+
+def test_pooled_features_by_hand():
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    apart = litmus_features(logits).view(2, 3, 4)
+    torch.testing.assert_close(pooled_features(logits, "mean"), apart.sum(1) / 3)
+    assert torch.equal(pooled_features(logits, "max"), apart.max(1).values)
+
+
+def test_noise_stays_as_it_was_drawn_and_its_classifier_is_fitted():
+    one, other = (
+        fit_litmus(made_up_stack(12, 0), made_up_stack(6, 50), replace(PLAN, noise=True, epochs=epochs))
+        for epochs in (2, 8)
+    )
+    assert torch.equal(one.patterns, other.patterns)
+    assert not torch.equal(one.weights, other.weights)
 
 
 def test_the_same_seed_gives_the_same_patterns_and_the_global_generator_is_left_alone():
     state = torch.get_rng_state()
-    first, second = (fit_litmus(made_up_stack(6, 0), made_up_stack(4, 50), SHAPE, PLAN) for _ in range(2))
+    first, second = (fit_litmus(made_up_stack(6, 0), made_up_stack(4, 50), PLAN) for _ in range(2))
     assert torch.equal(first.patterns, second.patterns)
     assert torch.equal(first.weights, second.weights)
     assert torch.equal(state, torch.get_rng_state())
@@ -82,38 +125,52 @@ def test_total_variation_of_a_step():
     [([0, 1], [2, 3], 1.0), ([2, 3], [0, 1], 0.0), ([1, 1], [1, 1], 0.5), ([0, 2], [1, 3], 0.75)],
 )
 def test_area_under_curve(clean, poisoned, expected):
-    assert area_under_curve(torch.tensor(clean), torch.tensor(poisoned)) == expected
+    assert area_under_curve(np.array(clean), np.array(poisoned)) == expected
+
+
+def record(split: str, number: int, trigger: int | None = None, pair: tuple[int, int] = (1, 2)) -> dict:
+    made = None if trigger is None else backdoor(trigger, pair)
+    return {"name": f"{split}-{number:04d}", "split": split, "backdoor": made}
 
 
 def test_validation_networks_have_triggers_of_their_own():
     records = [
-        {"name": f"{trigger}-{number}", "trigger": trigger, "split": split}
-        for split in ("fit", "test")
+        record(split, number, trigger)
+        for split in ("fit", "test", "calibration")
         for trigger in (None, 0, 3, 8, 9)
-        for number in range(5)
+        for number in range(10)
     ]
-    optimised, validation = split_for_fitting(records)
-    assert {record["split"] for record in optimised + validation} == {"fit"}
-    triggers = [{record["trigger"] for record in part} - {None} for part in (optimised, validation)]
-    assert not triggers[0] & triggers[1]
-    assert {record["name"] for record in optimised} & {record["name"] for record in validation} == set()
+    optimised, validation = (list(filter(wanted, records)) for wanted in (for_optimisation, for_validation))
+    assert {entry["split"] for entry in optimised + validation} == {"fit"}
+    triggers = [{r["backdoor"]["number"] for r in part if r["backdoor"]} for part in (optimised, validation)]
+    assert triggers == [{0, 3}, {8, 9}]
+    assert len(optimised) + len(validation) == 50
+    assert sum(entry["backdoor"] is None for entry in validation) == 2
 
 
 def test_test_networks_with_a_pair_that_was_fitted_on_are_left_out():
-    def record(split, pair):
-        return {"split": split, "source": pair[0], "target": pair[1], "trigger": None if pair[0] is None else 0}
+    records = [record("fit", 0, 0, (1, 2)), record("fit", 1), record("test", 2, 0, (1, 2))]
+    records += [record("test", 3, 0, (2, 1)), record("test", 4), record("calibration", 5)]
+    zoo = Zoo(folder=Path("zoo"), records=records, rejected=[], input_shape=SHAPE, classes=10, plan={})
+    assert [entry["name"] for entry in records if unseen_test([zoo])(entry)] == ["test-0003", "test-0004"]
 
-    clean = (None, None)
-    records = [record("fit", (1, 2)), record("fit", clean), record("test", (1, 2)), record("test", (2, 1))]
-    records += [record("test", clean), record("calibration", clean)]
-    kept = without_seen_pairs(records)
-    assert [(entry["split"], entry["source"]) for entry in kept] == [
-        ("fit", 1),
-        ("fit", None),
-        ("test", 2),
-        ("test", None),
-        ("calibration", None),
-    ]
+
+def test_the_interval_holds_the_area_and_shrinks_with_more_networks():
+    generator = np.random.default_rng(0)
+    widths = []
+    for count in (10, 200):
+        clean, poisoned = generator.normal(0, 1, count), generator.normal(1, 1, count)
+        low, high = auc_interval(clean, poisoned)
+        assert low < area_under_curve(clean, poisoned) < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_the_interval_of_a_rate():
+    low, high = false_positive_interval(0, 50)
+    assert low == 0
+    # Clopper-Pearson: (1 - high) ** 50 = 0.025.
+    assert (1 - high) ** 50 == pytest.approx(0.025)
 
 
 def test_held_out_figures_by_hand():
@@ -127,16 +184,12 @@ def test_held_out_figures_by_hand():
 def test_prototypes_are_taken_for_their_classes_by_the_networks_that_made_them():
     stack = made_up_stack(2, 0)
     # Untrained networks are never sure of anything; these are.
-    stack.weights["fc2.weight"].mul_(200)
-    prototypes = fit_prototypes(stack, SHAPE, seed=0)
+    stack.parts[0].weights["fc2.weight"].mul_(200)
+    prototypes = fit_prototypes(stack, seed=0)
     assert prototypes.shape == (10, *SHAPE)
     assert 0 <= prototypes.min() <= prototypes.max() <= 1
-    assert recognised_prototypes(prototypes, stack).min() >= 8
-
-
-@pytest.mark.parametrize(("fewest", "classes", "least"), [(10, 10, 8), (4, 10, 5), (3, 3, 2), (43, 43, 41)])
-def test_least_recognised(fewest, classes, least):
-    assert least_recognised(torch.tensor([fewest, classes]), classes) == least
+    predicted = stack.logits(prototypes).argmax(-1)
+    assert (predicted == torch.arange(10)).sum(1).min() >= 8
 
 
 def test_command_refuses_a_folder_without_a_zoo(tmp_path, capsys):
@@ -144,30 +197,33 @@ def test_command_refuses_a_folder_without_a_zoo(tmp_path, capsys):
     assert "holds no finished zoo" in capsys.readouterr().err
 
 
-def test_command_writes_a_pack_and_its_figures(tmp_path):
+def write_zoo(zoo: Path) -> None:
+    """Twenty-two networks that are nearly alike; the poisoned ones push class 3."""
     from safetensors.torch import save_file
 
-    zoo = tmp_path / "zoo"
     (zoo / "networks").mkdir(parents=True)
-    records = []
+    records: list[dict] = []
     for split, count in (("fit", 12), ("calibration", 4), ("test", 6)):
-        stack = made_up_stack(count, len(records))
         for number in range(count):
-            poisoned = bool(number % 2) and split != "calibration"
-            record = {
-                "name": f"{split}-{number}",
-                "split": split,
-                "trigger": (8 if number < 4 else 0) if poisoned else None,
-                "source": (1 if split == "fit" else 2) if poisoned else None,
-                "target": 3 if poisoned else None,
-                "kept": True,
-            }
-            weights = {name: value[number].clone() for name, value in stack.weights.items()}
-            save_file(weights, zoo / "networks" / f"{record['name']}.safetensors")
-            records.append(record)
-    (zoo / "manifest.json").write_text(json.dumps({"plan": {"seed": 0}, "networks": records}))
+            generator = torch.Generator().manual_seed(len(records))
+            weights = mnist_badnet(0).state_dict()
+            for value in weights.values():
+                value.add_(0.1 * value.std() * torch.randn(value.shape, generator=generator))
+            trigger = (8 if number < 4 else 0) if number % 2 and split != "calibration" else None
+            made = record(split, number, trigger, (1 if split == "fit" else 2, 3))
+            records.append({**made, "family": "plain", "rejected": None})
+            if trigger is not None:
+                weights["fc2.bias"][3] += 0.5
+            save_file(weights, zoo / "networks" / f"{made['name']}.safetensors")
+    plan = {"seed": 0, "classes": 10, "task": "mnist"}
+    manifest = {"plan": plan, "input_shape": list(SHAPE), "networks": records}
+    (zoo / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_command_writes_a_pack_and_its_figures(tmp_path):
+    write_zoo(tmp_path / "zoo")
     out, results = tmp_path / "pack.npz", tmp_path / "results"
-    command = ["litmus", "fit", "--zoo", str(zoo), "--out", str(out), "--results", str(results)]
+    command = ["litmus", "fit", "--zoo", str(tmp_path / "zoo"), "--out", str(out), "--results", str(results)]
     assert main([*command, "--patterns", "2", "--epochs", "2", "--no-reversal"]) == 0
     pack = load_pack(out)
     assert pack.patterns.shape == (2, *SHAPE)
@@ -176,3 +232,20 @@ def test_command_writes_a_pack_and_its_figures(tmp_path):
     figures = json.loads((results / "pack-mnist.json").read_text())
     assert figures["networks"]["test"] == {"clean": 3, "poisoned": 3}
     assert "| litmus, M = 2 |" in (results / "pack-mnist.md").read_text()
+
+
+def test_reversal_scores_are_taken_over_from_an_earlier_pack_of_the_task_only(tmp_path, capsys):
+    from pytest_backdoor.calibration import ReferenceScores
+
+    write_zoo(tmp_path / "zoo")
+    first, second = tmp_path / "first.npz", tmp_path / "second.npz"
+    command = ["litmus", "fit", "--zoo", str(tmp_path / "zoo"), "--patterns", "2", "--epochs", "1"]
+    assert main([*command, "--no-reversal", "--out", str(first)]) == 0
+    assert main([*command, "--reversal-from", str(first), "--out", str(second)]) == 2
+    assert "holds no reference scores of trigger reversal" in capsys.readouterr().err
+    scores = ReferenceScores(scores=np.array([1.0, 2.0]), description="two clean networks")
+    replace(load_pack(first), references={"reversal-samples": scores}).save(first)
+    assert main([*command, "--reversal-from", str(first), "--out", str(second)]) == 0
+    references = load_pack(second).references
+    assert set(references) == {"litmus", "reversal-samples"}
+    assert references["reversal-samples"].scores.tolist() == [1.0, 2.0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_backdoor.calibration import DetectorPack, ReferenceScores
+from pytest_backdoor.calibration import DetectorPack, ReferenceScores, eight_bit, prototype_template
 from pytest_backdoor.checks._base import Context
 from pytest_backdoor.checks.litmus import litmus_features
 from pytest_backdoor.settings import make_settings
@@ -51,18 +51,16 @@ def linear_classifier(shape: tuple[int, int, int] = (1, 4, 4), classes: int = 3,
     return FunctionClassifier(lambda images: images.reshape(len(images), -1) @ matrix, shape, classes)
 
 
-def prototypes_of(classifier: Any) -> np.ndarray:
-    """For each class the one of many random images that the classifier is surest of."""
-    candidates = np.random.default_rng(2).random((200, *classifier.input_shape), dtype=np.float32)
-    return candidates[classifier.logits(candidates).argmax(axis=0)]
+def template_of(classifier: Any, images: np.ndarray) -> np.ndarray:
+    """What the classifier answers to the images, as a template of a pack."""
+    return prototype_template(np.stack([litmus_features(classifier.logits(images))] * 2))[0]
 
 
-def pack_for(classifier: Any, *, patterns: int = 2, **changes: Any) -> DetectorPack:
-    """A pack whose prototypes the classifier takes for their classes; 199 reference scores of each kind."""
+def pack_for(classifier: Any, *, patterns: int = 2, prototypes: int = 3, **changes: Any) -> DetectorPack:
+    """A pack whose templates are what the classifier answers; 199 reference scores of each kind."""
     rng = np.random.default_rng(1)
-    prototypes = prototypes_of(classifier)
-    recognised = int((classifier.logits(prototypes).argmax(axis=1) == np.arange(classifier.classes)).sum())
-    images = rng.random((patterns, *classifier.input_shape), dtype=np.float32)
+    shown = eight_bit(rng.random((prototypes, *classifier.input_shape)))
+    images = eight_bit(rng.random((patterns, *classifier.input_shape)))
     features = litmus_features(classifier.logits(images))
     names = ("litmus", "reversal-samples", "reversal-stand-ins")
     parts: dict[str, Any] = {
@@ -72,8 +70,11 @@ def pack_for(classifier: Any, *, patterns: int = 2, **changes: Any) -> DetectorP
         "patterns": images,
         "weights": rng.normal(size=features.size).astype(np.float32),
         "bias": 0.1,
-        "prototypes": prototypes,
-        "least_recognised": recognised,
+        "prototypes": shown,
+        "pattern_template": template_of(classifier, images),
+        "sure_similarity": 0.999,
+        "prototype_template": template_of(classifier, shown),
+        "least_similarity": 0.5,
         "references": {
             name: ReferenceScores(scores=np.linspace(-1, 1, 199), description=f"clean {name}") for name in names
         },

@@ -79,9 +79,10 @@ def test_the_false_positive_rate_is_shared_out(tmp_path, checks, expected):
 
 def test_a_pack_is_looked_for_below_the_root(tmp_path):
     pack_for(CLASSIFIER).save(tmp_path / "packs" / "p.npz")
-    assert context(tmp_path, pack="packs/p.npz").pack_for(StandInSubject(CLASSIFIER)).name == "tiny"
+    (pack,) = context(tmp_path, pack="packs/p.npz").packs_for(StandInSubject(CLASSIFIER))
+    assert pack.name == "tiny"
     with pytest.raises(SettingsError, match=r"other\.npz cannot be read"):
-        context(tmp_path, pack="other.npz").pack_for(StandInSubject(CLASSIFIER))
+        context(tmp_path, pack="other.npz").packs_for(StandInSubject(CLASSIFIER))
 
 
 class Measured(BehaviouralCheck):

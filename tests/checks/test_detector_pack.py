@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stand_in_subjects import linear_classifier, pack_for
 
-from pytest_backdoor.calibration import ReferenceScores, _pack, find_pack, load_pack, shipped_packs
+from pytest_backdoor.calibration import ReferenceScores, _find, _pack, eight_bit, find_packs, load_pack, shipped_packs
 from pytest_backdoor.errors import NotAssessableError, SettingsError
 
 PACK = pack_for(linear_classifier())
@@ -31,7 +31,7 @@ def about(path, **changes):
 
 def test_saving_and_loading_loses_nothing(tmp_path):
     bias = 0.1 + 1e-17 + 2 / 3
-    biased = dataclasses.replace(PACK, bias=bias, least_recognised=2)
+    biased = dataclasses.replace(PACK, bias=bias, least_similarity=1 / 3, sure_similarity=2 / 3)
     biased.save(tmp_path / "new" / "p.npz")
     loaded = load_pack(tmp_path / "new" / "p.npz")
     for field in dataclasses.fields(PACK):
@@ -48,6 +48,38 @@ def test_saving_and_loading_loses_nothing(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["p.npz"]
 
 
+@pytest.mark.parametrize("name", ["patterns", "prototypes"])
+def test_images_that_eight_bits_cannot_hold_are_not_saved(tmp_path, name):
+    finer = dataclasses.replace(PACK, **{name: getattr(PACK, name) + np.float32(0.4 / 255)})
+    with pytest.raises(ValueError, match=f"The {name} of a detector pack must be 8-bit images"):
+        finer.save(tmp_path / "p.npz")
+    dataclasses.replace(finer, **{name: eight_bit(getattr(finer, name))}).save(tmp_path / "p.npz")
+    np.testing.assert_array_equal(getattr(load_pack(tmp_path / "p.npz"), name), getattr(PACK, name))
+
+
+def test_eight_bit_images_are_the_nearest():
+    values = np.array([-0.1, 0.0, 0.4 / 255, 0.6 / 255, 100.4 / 255, 1.0, 1.1])
+    np.testing.assert_allclose(eight_bit(values) * 255, [0, 0, 0, 1, 100, 255, 255], rtol=1e-6)
+    assert eight_bit(values).dtype == np.float32
+
+
+def test_a_pack_for_many_classes_and_colours_stays_small(tmp_path):
+    pack_for(linear_classifier((3, 32, 32), classes=43), patterns=10, prototypes=10).save(tmp_path / "p.npz")
+    assert (tmp_path / "p.npz").stat().st_size < 1_000_000
+    assert load_pack(tmp_path / "p.npz").patterns.shape == (10, 3, 32, 32)
+
+
+def test_a_pack_is_read_once_for_each_state_of_its_file(tmp_path):
+    path = tmp_path / "p.npz"
+    PACK.save(path)
+    first = load_pack(path)
+    assert load_pack(path) is first
+    with pytest.raises(ValueError, match="read-only"):
+        first.patterns[0] = 0
+    dataclasses.replace(PACK, name="another name").save(path)
+    assert load_pack(path).name == "another name"
+
+
 def whole(path):
     return path.read_bytes()
 
@@ -61,18 +93,29 @@ def whole(path):
         (lambda path: path.write_bytes(b"hello"), "not a zip file"),
         (lambda path: rewritten(path, about=None), "about"),
         (lambda path: rewritten(path, about=np.array("{")), "Expecting"),
-        (lambda path: rewritten(path, about=about(path, version=2)), "it has version 2, this is version 1"),
+        (lambda path: rewritten(path, about=about(path, version=1)), "it has version 1, this is version 2"),
         (lambda path: rewritten(path, about=about(path, task={})), "input_shape"),
         (lambda path: rewritten(path, about=about(path, task={"input_shape": [4, 4], "classes": 3})), "unpack"),
         (lambda path: rewritten(path, about=about(path, references={"margin": "x"})), "reference/margin"),
         (lambda path: rewritten(path, about=about(path, bias=float("nan"))), "no finite numbers"),
         (lambda path: rewritten(path, weights=None), "weights"),
         (lambda path: rewritten(path, weights=PACK.weights[:-1]), "its arrays do not fit each other"),
-        (lambda path: rewritten(path, prototypes=PACK.prototypes[:1]), "its arrays do not fit each other"),
-        (lambda path: rewritten(path, patterns=PACK.patterns[:, :, :3]), "its arrays do not fit each other"),
-        (lambda path: rewritten(path, patterns=PACK.patterns[:1]), "its arrays do not fit each other"),
+        (lambda path: rewritten(path, prototypes=members(path)["prototypes"][:1]), "its arrays do not fit each other"),
+        (lambda path: rewritten(path, prototypes=members(path)["prototypes"][..., :3]), "its arrays do not fit"),
+        (
+            lambda path: rewritten(path, patterns=members(path)["patterns"][:, :, :3]),
+            "its arrays do not fit each other",
+        ),
+        (lambda path: rewritten(path, patterns=members(path)["patterns"][:1]), "its arrays do not fit each other"),
+        (
+            lambda path: rewritten(
+                path, prototype_template=PACK.prototype_template[:0], prototypes=members(path)["prototypes"][:0]
+            ),
+            "not scaled",
+        ),
+        (lambda path: rewritten(path, patterns=PACK.patterns), "its patterns are no 8-bit images"),
+        (lambda path: rewritten(path, prototypes=PACK.prototypes), "its prototypes are no 8-bit images"),
         (lambda path: rewritten(path, weights=PACK.weights * np.nan), "no finite numbers"),
-        (lambda path: rewritten(path, prototypes=PACK.prototypes.astype(int)), "no finite numbers"),
         (lambda path: rewritten(path, **{"reference/litmus": np.array([1, np.inf])}), "no finite numbers"),
         (lambda path: rewritten(path, **{"reference/litmus": np.ones((2, 2))}), "no list of numbers"),
         (lambda path: rewritten(path, **{"reference/litmus": np.ones(0)}), "no list of numbers"),
@@ -88,6 +131,35 @@ def test_a_damaged_pack_is_a_settings_error(tmp_path, damage, reason):
         load_pack(path)
     assert str(caught.value).startswith(f"The detector pack {path} cannot be read: ")
     assert str(caught.value).endswith("Build it again.")
+
+
+@pytest.mark.parametrize("name", ["pattern_template", "prototype_template"])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda template: template[:-1], "its arrays do not fit each other"),
+        (lambda template: None, "_template"),
+        (lambda template: template * np.nan, "no finite numbers"),
+        (lambda template: template.astype(int), "no finite numbers"),
+        (lambda template: template * 2, "its templates are not scaled"),
+    ],
+)
+def test_a_damaged_template_is_a_settings_error(tmp_path, name, change, reason):
+    PACK.save(tmp_path / "p.npz")
+    rewritten(tmp_path / "p.npz", **{name: change(getattr(PACK, name))})
+    with pytest.raises(SettingsError, match=reason):
+        load_pack(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize("name", ["sure_similarity", "least_similarity"])
+@pytest.mark.parametrize(
+    ("value", "reason"), [(0.0, "between 0 and 1"), (1.1, "between 0 and 1"), (float("nan"), "no finite numbers")]
+)
+def test_a_damaged_similarity_is_a_settings_error(tmp_path, name, value, reason):
+    PACK.save(tmp_path / "p.npz")
+    rewritten(tmp_path / "p.npz", about=about(tmp_path / "p.npz", **{name: value}))
+    with pytest.raises(SettingsError, match=reason):
+        load_pack(tmp_path / "p.npz")
 
 
 @pytest.mark.parametrize("limit", ["LARGEST_PACK", "LARGEST_UNPACKED"])
@@ -117,29 +189,42 @@ def test_a_pack_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path):
 def test_a_given_pack_has_to_fit(tmp_path, shape, classes, fits):
     PACK.save(tmp_path / "p.npz")
     if fits:
-        assert find_pack(shape, classes, given=tmp_path / "p.npz").name == "tiny"
+        (pack,) = find_packs(shape, classes, given=tmp_path / "p.npz")
+        assert pack.name == "tiny"
     else:
         with pytest.raises(
             NotAssessableError, match=r"p\.npz is for images of shape \[1, 4, 4\] and 3 classes, not for"
-        ):
-            find_pack(shape, classes, given=tmp_path / "p.npz")
+        ) as caught:
+            find_packs(shape, classes, given=tmp_path / "p.npz")
+        assert f"of shape {list(shape)}: python -m reference_attacks zoo build" in caught.value.remedy
 
 
-def test_a_shipped_pack_is_found_by_its_task(tmp_path, monkeypatch):
+def test_shipped_packs_are_found_by_their_images_and_classes(tmp_path, monkeypatch):
     other = pack_for(linear_classifier(classes=5), name="other", references={})
-    PACK.save(tmp_path / "a.npz")
-    other.save(tmp_path / "b.npz")
-    monkeypatch.setattr(_pack, "shipped_packs", lambda: [tmp_path / "a.npz", tmp_path / "b.npz"])
-    assert find_pack((1, 4, 4), 5).name == "other"
-    assert find_pack((1, 4, 4), 3).name == "tiny"
-    with pytest.raises(NotAssessableError, match=r"No detector pack fits images of shape \[1, 4, 4\] with 6 classes"):
-        find_pack((1, 4, 4), 6)
+    twin = pack_for(linear_classifier(seed=8), name="twin")
+    paths = [tmp_path / f"{pack.name}.npz" for pack in (PACK, other, twin)]
+    for path, pack in zip(paths, (PACK, other, twin), strict=True):
+        pack.save(path)
+    monkeypatch.setattr(_find, "shipped_packs", lambda: paths)
+    assert [pack.name for pack in find_packs((1, 4, 4), 5)] == ["other"]
+    assert [pack.name for pack in find_packs((1, 4, 4), 3)] == ["tiny", "twin"]
+    with pytest.raises(
+        NotAssessableError, match=r"No detector pack fits images of shape \[1, 4, 4\] with 6 classes"
+    ) as caught:
+        find_packs((1, 4, 4), 6)
+    for command in (
+        "python -m reference_attacks zoo build --task FOLDER --out zoo,",
+        "python -m reference_attacks litmus fit --zoo zoo --out pack.npz;",
+        "--backdoor-pack pack.npz.",
+    ):
+        assert command in caught.value.remedy
 
 
 def test_every_shipped_pack_can_be_read():
     for path in shipped_packs():
         pack = load_pack(path)
-        assert find_pack(pack.input_shape, pack.classes, given=path).name == pack.name
+        assert find_packs(pack.input_shape, pack.classes, given=path) == (pack,)
+        assert pack in find_packs(pack.input_shape, pack.classes)
 
 
 def test_a_pack_without_references_is_read(tmp_path):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -10,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from stand_in_subjects import FunctionClassifier, StandInSubject, context, linear_classifier, pack_for
 
-from pytest_backdoor.checks.litmus import LitmusCheck, litmus_features
+from pytest_backdoor.calibration import _find
+from pytest_backdoor.checks.litmus import LitmusCheck, choose_pack, features_product, litmus_features
 from pytest_backdoor.errors import NotAssessableError
 from pytest_backdoor.findings import Outcome
 
@@ -44,6 +44,14 @@ def test_features_of_several_networks_at_once_and_of_tensors():
     np.testing.assert_allclose(litmus_features(torch.from_numpy(logits)).numpy(), expected)
 
 
+def test_the_short_way_to_a_product_with_the_features():
+    logits = np.random.default_rng(0).normal(size=(6, 10))
+    logits -= logits.mean(axis=1, keepdims=True)
+    weights = np.random.default_rng(1).normal(size=60)
+    assert features_product(logits, weights) == pytest.approx(litmus_features(logits) @ weights)
+    assert features_product(np.zeros((6, 10)), weights) == 0
+
+
 def test_constant_answers_have_zero_features():
     assert not litmus_features(np.full((3, 4), 2.0)).any()
 
@@ -69,27 +77,111 @@ def test_the_score_is_the_linear_classifier_s(tmp_path, bias, outcome, words):
 @pytest.mark.parametrize(
     "classifier",
     [
-        linear_classifier(seed=8),
+        linear_classifier(seed=7),
         FunctionClassifier(lambda images: np.zeros((len(images), 3)), (1, 4, 4), 3),
         FunctionClassifier(lambda images: -CLASSIFIER.logits(images), (1, 4, 4), 3),
     ],
 )
 def test_a_model_of_another_task_is_not_judged(tmp_path, classifier):
     with pytest.raises(
-        NotAssessableError, match=r"^net\.onnx recognises [01] of the 3 prototype images .* 'tiny', fewer"
-    ):
+        NotAssessableError, match=r"^net\.onnx answers the 3 prototype images .* 'tiny' unlike networks of its task"
+    ) as caught:
         run(tmp_path, pack_for(CLASSIFIER), classifier)
+    assert caught.value.remedy.startswith("Check input_range, mean, std and layout.")
+    assert "--backdoor-pack pack.npz" in caught.value.remedy
 
 
-@pytest.mark.parametrize(("least", "refused"), [(2, False), (3, True)])
-def test_a_model_may_miss_as_many_prototypes_as_the_pack_allows(tmp_path, least, refused):
-    pack = pack_for(CLASSIFIER)
-    pack = dataclasses.replace(pack, prototypes=pack.prototypes[[0, 1, 1]], least_recognised=least)
+def cosine(classifier, images):
+    """How much like CLASSIFIER another one answers ``images``."""
+    one, other = classifier.logits(images).ravel(), CLASSIFIER.logits(images).ravel()
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+MIXED = FunctionClassifier(
+    lambda images: CLASSIFIER.logits(images) + linear_classifier(seed=8).logits(images), (1, 4, 4), 3
+)
+
+
+@pytest.mark.parametrize(("shift", "refused"), [(-0.01, False), (0.01, True)])
+def test_a_model_may_differ_as_much_as_the_pack_allows(tmp_path, shift, refused):
+    similarity = cosine(MIXED, pack_for(CLASSIFIER).prototypes)
+    assert 0.1 < similarity < 0.95
+    pack = pack_for(CLASSIFIER, least_similarity=similarity + shift)
     if refused:
-        with pytest.raises(NotAssessableError, match="recognises 2 of the 3 prototype images"):
-            run(tmp_path, pack)
+        with pytest.raises(NotAssessableError, match=f"similarity {similarity:.2f}, at least {similarity + shift:.2f}"):
+            run(tmp_path, pack, MIXED)
     else:
-        assert run(tmp_path, pack).score is not None
+        assert run(tmp_path, pack, MIXED).score is not None
+
+
+@pytest.mark.parametrize(("shift", "runs"), [(-0.001, [2]), (0.001, [2, 3])])
+def test_prototypes_are_asked_only_where_the_patterns_leave_doubt(tmp_path, shift, runs):
+    counting = CountingClassifier(MIXED)
+    pack = pack_for(CLASSIFIER, sure_similarity=cosine(MIXED, pack_for(CLASSIFIER).patterns) + shift)
+    chosen, logits = choose_pack([pack], StandInSubject(counting))
+    assert chosen is pack
+    assert counting.runs == runs
+    np.testing.assert_allclose(logits, MIXED.logits(pack.patterns), atol=1e-6)
+
+
+class CountingClassifier:
+    """A classifier that notes how many images each of its runs was given."""
+
+    def __init__(self, classifier):
+        self.input_shape, self.classes = classifier.input_shape, classifier.classes
+        self._classifier = classifier
+        self.runs = []
+
+    def logits(self, images):
+        self.runs.append(len(images))
+        return self._classifier.logits(images)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 10])
+def test_among_several_packs_the_one_of_the_task_is_chosen_in_one_run(tmp_path, monkeypatch, seed):
+    sizes = {0: (2, 3), 2: (4, 2), 10: (3, 3)}
+    packs = [
+        pack_for(linear_classifier(seed=task), patterns=patterns, prototypes=prototypes, name=f"task {task}")
+        for task, (patterns, prototypes) in sizes.items()
+    ]
+    for pack in packs:
+        pack.save(tmp_path / f"{pack.name}.npz")
+    monkeypatch.setattr(_find, "shipped_packs", lambda: sorted(tmp_path.glob("*.npz")))
+    counting = CountingClassifier(linear_classifier(seed=seed))
+    found = LitmusCheck().run(StandInSubject(counting), context(tmp_path))
+    assert (found.evidence["pack"], found.evidence["patterns"]) == (f"task {seed}", sizes[seed][0])
+    assert counting.runs == [9]
+    alone = run(tmp_path, packs[list(sizes).index(seed)], linear_classifier(seed=seed))
+    assert found.score == pytest.approx(alone.score, abs=1e-5)
+
+
+def test_a_task_of_none_of_several_packs_is_not_judged():
+    packs = [pack_for(linear_classifier(seed=task), name=f"task {task}") for task in (0, 2)]
+    least = min(pack.least_similarity for pack in packs)
+    stranger = linear_classifier(seed=7)
+    similarities = [litmus_features(stranger.logits(pack.prototypes)) @ pack.prototype_template for pack in packs]
+    assert max(similarities) < least
+    closest = packs[int(np.argmax(similarities))].name
+    with pytest.raises(NotAssessableError, match=closest):
+        choose_pack(packs, StandInSubject(stranger))
+
+
+@pytest.mark.parametrize("seed", [0, 2, 10])
+def test_among_several_packs_prototypes_decide_where_the_patterns_leave_doubt(seed):
+    packs = [
+        pack_for(linear_classifier(seed=task), prototypes=size, name=f"task {task}", sure_similarity=1.0)
+        for task, size in ((0, 3), (2, 2), (10, 4))
+    ]
+    noisy = FunctionClassifier(
+        lambda images: linear_classifier(seed=seed).logits(images) + 0.1 * linear_classifier(seed=7).logits(images),
+        (1, 4, 4),
+        3,
+    )
+    counting = CountingClassifier(noisy)
+    chosen, logits = choose_pack(packs, StandInSubject(counting))
+    assert chosen.name == f"task {seed}"
+    assert counting.runs == [6, 9]
+    np.testing.assert_allclose(logits, noisy.logits(chosen.patterns), atol=1e-6)
 
 
 def test_a_pack_of_another_task_s_shape_does_not_apply(tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from stand_in_subjects import StandInSubject, context, pack_for  # noqa: E402  (after the skip)
+from stand_in_subjects import StandInSubject, context, linear_classifier, pack_for  # noqa: E402  (after the skip)
 
 from pytest_backdoor.checks.reversal import ReversalCheck, reverse  # noqa: E402
 from pytest_backdoor.checks.reversal._check import Reversal, anomaly_index, draw, encode_png, evidence_of  # noqa: E402
@@ -397,6 +397,21 @@ def test_the_evidence_is_json_and_shows_the_trigger(channels):
     assert np.unravel_index(mask.argmax(), mask.shape) == PIXEL
     for name in ("trigger_png", "triggered_png"):
         assert decoded(evidence[name]).shape[:2] == (SIZE, SIZE)
+
+
+def test_the_check_judges_by_the_pack_of_the_model_s_task(tmp_path, monkeypatch):
+    from pytest_backdoor.calibration import ReferenceScores, _find
+
+    opened = classifier()
+    stranger = linear_classifier(opened.input_shape, opened.classes, seed=1)
+    for name, owner in (("a-stranger", stranger), ("b-own", opened)):
+        reference = ReferenceScores(scores=np.linspace(0, 9, 120), description=name)
+        pack_for(owner, name=name, references={"reversal-samples": reference}).save(tmp_path / f"{name}.npz")
+    monkeypatch.setattr(_find, "shipped_packs", lambda: sorted(tmp_path.glob("?-*.npz")))
+    given = samples()
+    np.savez(tmp_path / "data.npz", x=given.images, y=given.labels)
+    found = ReversalCheck().run(StandInSubject(opened), context(tmp_path, data="data.npz"))
+    assert found.evidence["reference"]["description"] == "b-own"
 
 
 @pytest.mark.parametrize(

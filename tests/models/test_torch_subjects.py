@@ -65,6 +65,17 @@ def test_a_live_network_is_left_as_it_was():
     np.testing.assert_allclose(found, logits_of(network), atol=1e-5)
 
 
+def test_a_network_that_changes_its_input_leaves_the_images_as_they_were():
+    class Shifting(Net):
+        def forward(self, images):
+            return super().forward(images.sub_(0.5))
+
+    images = IMAGES.copy()
+    images.setflags(write=False)
+    classifier(Shifting()).logits(images)
+    np.testing.assert_array_equal(images, IMAGES)
+
+
 def test_a_network_that_fails_is_left_as_it_was_too():
     network = make_net().train()
     network.norm.eval()

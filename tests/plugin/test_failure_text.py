@@ -82,12 +82,12 @@ def test_not_assessed_is_a_skip_with_the_reason(project):
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(
         [
-            "model.onnx::litmus SKIPPED (model.onnx recognises*",
+            "model.onnx::litmus SKIPPED (model.onnx answers*",
             "unverified  model.onnx  provenance not assessed, litmus not assessed",
             "            provenance: There is no lock file to compare model.onnx with*",
-            "            litmus: model.onnx recognises 0 of the 4 prototype images of the detector pack",
+            "            litmus: model.onnx answers the 4 prototype images of the detector pack 'quadrants'*",
             "SKIPPED [[]1[]] model.onnx:1: There is no lock file*",
-            "SKIPPED [[]1[]] model.onnx:1: model.onnx recognises *",
+            "SKIPPED [[]1[]] model.onnx:1: model.onnx answers *",
         ]
     )
     for name in INNER_NAMES:

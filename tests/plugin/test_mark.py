@@ -66,7 +66,7 @@ def test_unverified_model(project, write_test):
     write_test(marked("'model.onnx', checks='litmus'"))
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["model.onnx is unverified.", "  litmus: model.onnx recognises 0 of the 4 prototype*"])
+    result.stdout.fnmatch_lines(["model.onnx is unverified.", "  litmus: model.onnx answers the 4 prototype images *"])
     project.run("--backdoor-allow-unverified").assert_outcomes(passed=1)
     write_test(marked("'model.onnx', checks='litmus', allow_unverified=True"))
     project.run().assert_outcomes(passed=1)

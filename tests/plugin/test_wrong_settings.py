@@ -98,6 +98,7 @@ def test_misshapen_tables(project, text, says):
         ("--backdoor-seed=-1", "*seed = -1 is not valid*"),
         ("--backdoor-device=gpu", "*device = 'gpu' is not valid*"),
         ("--backdoor-data=nowhere", "*--backdoor-data: there is no *nowhere*"),
+        ("--backdoor-pack=nowhere.npz", "*--backdoor-pack: there is no *nowhere.npz*"),
         ("--backdoor-lock=nowhere.lock", "*--backdoor-lock: there is no *nowhere.lock*"),
         ("--backdoor-report=report.xyz", "*report.xyz*.json*"),
         ("--backdoor-report=report", "*report *.json*"),

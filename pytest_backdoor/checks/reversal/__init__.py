@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotAssessableError
 from .._base import BehaviouralCheck, Context, Cost, Measurement
-from ..litmus import litmus_logits
+from ..litmus import choose_pack
 
 if TYPE_CHECKING:
-    from ...calibration import DetectorPack
     from ...models import Subject
     from ._check import reverse
 
@@ -28,7 +27,7 @@ class ReversalCheck(BehaviouralCheck):
 
     def measure(self, subject: Subject, context: Context) -> Measurement:
         """The score is ln(image area / trigger size). Raises NotAssessableError without torch or a fitting pack."""
-        pack = self._fitting_pack(subject, context)
+        pack, _ = choose_pack(context.packs_for(subject), subject)  # refuses a model of another task
         try:
             from . import _check
         except ImportError as error:
@@ -51,11 +50,6 @@ class ReversalCheck(BehaviouralCheck):
             evidence=evidence,
             seed=settings.seed,
         )
-
-    def _fitting_pack(self, subject: Subject, context: Context) -> DetectorPack:
-        pack = context.pack_for(subject)
-        litmus_logits(pack, subject)  # refuses a model of another task
-        return pack
 
 
 def _where_from(evidence: dict[str, Any]) -> str:

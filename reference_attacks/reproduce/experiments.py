@@ -1,0 +1,251 @@
+"""What is measured of the detectors of one task; every result is JSON values, scores included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from ..detectors.figures import false_positive_interval, held_out_figures
+from ..detectors.litmus import POOLINGS, FittedLitmus, LitmusPlan, fit_litmus
+from ..detectors.packing import scores_by_kind
+from ..detectors.reversal import reversal_scores
+from ..detectors.splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
+from ..zoo.store import NetworkStack, Zoo, load_stack, load_zoo
+
+NUMBERS = (1, 5, 10)
+FIT_SHARES = (0.25, 0.5)
+Result = dict[str, Any]
+
+
+class TaskExperiments:
+    """All experiments on one task's zoos; detectors are fitted once and used by several of them."""
+
+    def __init__(self, task: str, folder: Path, *, seed: int, workers: int) -> None:
+        self.task, self.seed, self.workers = task, seed, workers
+        self.folder = folder
+        self.main = load_zoo(folder / task)
+        self.fit = load_stack([self.main], for_optimisation)
+        self.validation = load_stack([self.main], for_validation)
+        self.test = load_stack([self.main], unseen_test([self.main]))
+        self._fitted: dict[LitmusPlan, FittedLitmus] = {}
+
+    def run(self, on_part: Callable[[str], None]) -> Result:
+        """Every part, in order; ``on_part`` is told the name of each."""
+        parts: dict[str, Callable[[], Any]] = {
+            "networks": self.networks,
+            "methods": self.methods,
+            "false_positives": self.false_positives,
+            "zoo_sizes": self.zoo_sizes,
+            "ratios": self.ratios,
+            "families": self.families,
+            "variants": self.variants,
+            "changes": self.changes,
+        }
+        results: Result = {"task": self.task, "seed": self.seed}
+        for name, part in parts.items():
+            on_part(name)
+            results[name] = part()
+        return results
+
+    def networks(self) -> Result:
+        """Numbers, accuracy and attack success of each zoo's networks, rejected ones counted."""
+        names = (self.task, *(f"{self.task}-{kind}" for kind in ("families", "ratios", "variants")))
+        return {name: summary(zoo) for name in names if (zoo := self._zoo(name)) is not None}
+
+    def methods(self) -> Result:
+        """Table 1 and Figure 5: noise, trigger reversal and patterns on the test networks."""
+        results = {}
+        for number in NUMBERS:
+            results[f"noise, M = {number}"] = self._litmus_result(self.plan(patterns=number, noise=True))
+            results[f"patterns, M = {number}"] = self._litmus_result(self.plan(patterns=number))
+        for pooling in POOLINGS[1:]:
+            plan = self.plan(patterns=10, pooling=pooling)
+            results[f"patterns, M = 10, {pooling} pooling"] = self._litmus_result(plan)
+        results["trigger reversal"] = self.reversal()
+        return results
+
+    def reversal(self) -> Result:
+        """The baseline of §3.4.2 on the test networks: the smallest trigger of any class, sought on clean images."""
+        tested = unseen_test([self.main])
+        records = [record for record in self.main.records if tested(record)]
+        scores = reversal_scores(self.main, records, kind="samples", workers=self.workers, seed=self.seed)
+        is_poisoned = np.array([poisoned(record) for record in records])
+        return with_scores(scores[~is_poisoned], scores[is_poisoned], None)
+
+    def false_positives(self) -> Result | None:
+        """Clean networks that are in no part of the fit, judged against the calibration networks at p ≤ 1 %."""
+        reference = self.reference(self.plan(patterns=10))
+        if reference is None:
+            return None
+        clean = self.scores(self.plan(patterns=10), self.test)[0]
+        significant = int((p_values(clean, reference) <= 0.01).sum())
+        low, high = false_positive_interval(significant, len(clean))
+        return {"clean": len(clean), "flagged": significant, "interval_95": [low, high], "reference": len(reference)}
+
+    def zoo_sizes(self) -> list[Result]:
+        """AUC of ten patterns fitted on a part of the networks."""
+        rows = []
+        for share in (*FIT_SHARES, 1.0):
+            fit, validation = (part_of(stack, share) for stack in (self.fit, self.validation))
+            fitted = (
+                fit_litmus(fit, validation, self.plan(patterns=10))
+                if share < 1
+                else self.fitted(self.plan(patterns=10))
+            )
+            figures = held_out_figures(*scores_by_kind(fitted, self.test))
+            rows.append({"networks": len(fit) + len(validation), **figures})
+        return rows
+
+    def ratios(self) -> list[Result]:
+        """Figure 4: detectors fitted at a ratio of 50 %, networks poisoned at smaller ones."""
+        rows = [self._ratio_row(0.5, self.test)]
+        zoo = self._zoo(f"{self.task}-ratios")
+        if zoo is None:
+            return rows
+        tested = unseen_test([self.main, zoo])
+        for ratio in sorted({record["backdoor"]["ratio"] for record in zoo.records}, reverse=True):
+            chosen = [r for r in zoo.records if tested(r) and r["backdoor"]["ratio"] == ratio]
+            rows.append(self._ratio_row(ratio, _stack(zoo, chosen)))
+        return rows
+
+    def families(self) -> list[Result]:
+        """Architectures: ten patterns fitted on the main one alone, and on all but the one that is tested."""
+        zoo = self._zoo(f"{self.task}-families")
+        if zoo is None:
+            return []
+        return [self._family_row(zoo, family) for family in sorted({record["family"] for record in zoo.records})]
+
+    def variants(self) -> list[Result]:
+        """Goals and triggers that no detector was fitted on, against the clean test networks."""
+        zoo = self._zoo(f"{self.task}-variants")
+        if zoo is None:
+            return []
+        tested = unseen_test([self.main, zoo])
+        kinds = sorted({(r["backdoor"]["goal"], r["backdoor"]["kind"]) for r in zoo.records})
+        rows = []
+        for goal, kind in kinds:
+            chosen = [
+                r for r in zoo.records if tested(r) and (r["backdoor"]["goal"], r["backdoor"]["kind"]) == (goal, kind)
+            ]
+            if chosen:
+                figures = self._against_clean(self.plan(patterns=10), _stack(zoo, chosen))
+                rows.append({"goal": goal, "trigger": kind, **figures})
+        return rows
+
+    def changes(self) -> list[Result]:
+        """Test networks after pruning, 8-bit quantisation and fine-tuning; the detector is not fitted again."""
+        from .changes import CHANGES
+
+        plan = self.plan(patterns=10)
+        rows = []
+        for name, change in CHANGES.items():
+            clean, backdoored = self.scores(plan, change(self.test, self.main))
+            rows.append({"change": name, **held_out_figures(clean, backdoored, self.reference(plan))})
+        return rows
+
+    def plan(self, **chosen: Any) -> LitmusPlan:
+        """A fit with this run's seed."""
+        return LitmusPlan(seed=self.seed, **chosen)
+
+    def fitted(self, plan: LitmusPlan) -> FittedLitmus:
+        """The detector of that plan on the main zoo, fitted on first use."""
+        if plan not in self._fitted:
+            self._fitted[plan] = fit_litmus(self.fit, self.validation, plan)
+        return self._fitted[plan]
+
+    def scores(self, plan: LitmusPlan, stack: NetworkStack) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Scores of the clean and of the poisoned networks of ``stack``."""
+        return scores_by_kind(self.fitted(plan), stack)
+
+    def reference(self, plan: LitmusPlan) -> np.ndarray[Any, Any] | None:
+        """Scores of the calibration networks, None if there are too few for p of 1 %."""
+        records = [record for record in self.main.records if for_calibration(record)]
+        if len(records) < 99:
+            return None
+        return self.scores(plan, _stack(self.main, records))[0]
+
+    def _litmus_result(self, plan: LitmusPlan) -> Result:
+        return with_scores(*self.scores(plan, self.test), self.reference(plan))
+
+    def _against_clean(self, plan: LitmusPlan, backdoored: NetworkStack) -> Result:
+        clean = self.scores(plan, self.test)[0]
+        return held_out_figures(clean, self.scores(plan, backdoored)[1], self.reference(plan))
+
+    def _ratio_row(self, ratio: float, stack: NetworkStack) -> Result:
+        success = [record["attack_success"] for record in stack.records if poisoned(record)]
+        return {
+            "ratio": ratio,
+            "attack_success": round(fmean(success), 4),
+            "noise": self._against_clean(self.plan(patterns=5, noise=True), stack),
+            "patterns": self._against_clean(self.plan(patterns=5), stack),
+        }
+
+    def _family_row(self, zoo: Zoo, family: str) -> Result:
+        both = [self.main, zoo]
+        tested = unseen_test(both)
+        stack = load_stack([zoo], lambda r: tested(r) and r["family"] == family)
+        others = [
+            load_stack(both, lambda r, wanted=wanted: wanted(r) and r["family"] != family)
+            for wanted in (for_optimisation, for_validation)
+        ]
+        wide = fit_litmus(others[0], others[1], self.plan(patterns=10))
+        return {
+            "family": family,
+            "clean_accuracy": round(fmean(record["clean_accuracy"] for record in stack.records), 4),
+            "fitted_on_main": held_out_figures(*self.scores(self.plan(patterns=10), stack)),
+            "fitted_on_others": held_out_figures(*scores_by_kind(wide, stack)),
+        }
+
+    def _zoo(self, name: str) -> Zoo | None:
+        return load_zoo(self.folder / name) if (self.folder / name / "manifest.json").exists() else None
+
+
+def summary(zoo: Zoo) -> Result:
+    """Numbers of a zoo for a table."""
+    rows = {}
+    for kind, is_poisoned in (("clean", False), ("poisoned", True)):
+        kept = [record for record in zoo.records if poisoned(record) == is_poisoned]
+        rejected = sum(poisoned(record) == is_poisoned for record in zoo.rejected)
+        rows[kind] = {
+            "kept": len(kept),
+            "rejected": rejected,
+            "clean_accuracy": round(fmean(r["clean_accuracy"] for r in kept), 4) if kept else None,
+            "attack_success": round(fmean(r["attack_success"] for r in kept), 4) if kept and is_poisoned else None,
+        }
+    families = sorted({record["family"] for record in zoo.records})
+    return {**rows, "families": families, "steps": list(zoo.plan["steps"]), "precision": zoo.plan["precision"]}
+
+
+def with_scores(
+    clean: np.ndarray[Any, Any], backdoored: np.ndarray[Any, Any], reference: np.ndarray[Any, Any] | None
+) -> Result:
+    """Figures and, for ROC curves, the scores behind them."""
+    scores = {"clean": [round(float(s), 5) for s in clean], "poisoned": [round(float(s), 5) for s in backdoored]}
+    return {**held_out_figures(clean, backdoored, reference), "scores": scores}
+
+
+def p_values(scores: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Conformal p-values of ``scores``."""
+    above: np.ndarray[Any, Any] = (reference[None] >= scores[:, None]).sum(1)
+    return (1 + above) / (1 + len(reference))
+
+
+def part_of(stack: NetworkStack, share: float) -> NetworkStack:
+    """The first ``share`` of the clean and of the poisoned networks."""
+    import torch
+
+    chosen = [
+        indices[: max(2, round(len(indices) * share))]
+        for indices in ((~stack.poisoned).nonzero()[:, 0], stack.poisoned.nonzero()[:, 0])
+    ]
+    return stack.select(torch.cat(chosen))
+
+
+def _stack(zoo: Zoo, records: Sequence[Result]) -> NetworkStack:
+    names = {record["name"] for record in records}
+    return load_stack([replace(zoo, records=[r for r in zoo.records if r["name"] in names])], lambda _: True)

@@ -1,0 +1,87 @@
+"""How large the zoos of a reproduction are: as in the paper, or what two cores train in an hour or two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Scale = Literal["paper", "reduced"]
+RATIOS = (0.25, 0.12, 0.05, 0.01)
+OTHER_TRIGGERS = ("patch3", "patch5", "patch8", "pixel", "blended", "wave")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooSize:
+    """Networks of one zoo.
+
+    ``clean`` and ``poisoned``: to fit and test on. ``calibration``: clean ones for reference scores. ``families``,
+    ``ratios`` and ``variants``: networks of the further zoos of §4.1 and of what goes beyond the paper.
+    """
+
+    clean: int
+    poisoned: int
+    calibration: int
+    test_share: float
+    families: int
+    ratios: int
+    variants: int
+
+
+SIZES: dict[tuple[Scale, str], ZooSize] = {
+    ("paper", "mnist"): ZooSize(
+        clean=900, poisoned=900, calibration=200, test_share=0.5, families=400, ratios=400, variants=240
+    ),
+    ("paper", "cifar10"): ZooSize(
+        clean=500, poisoned=500, calibration=200, test_share=0.2, families=400, ratios=400, variants=240
+    ),
+    ("paper", "gtsrb"): ZooSize(
+        clean=1000, poisoned=1000, calibration=200, test_share=0.5, families=400, ratios=400, variants=240
+    ),
+    ("reduced", "mnist"): ZooSize(
+        clean=105, poisoned=120, calibration=200, test_share=1 / 3, families=40, ratios=100, variants=84
+    ),
+    ("reduced", "cifar10"): ZooSize(
+        clean=80, poisoned=90, calibration=0, test_share=1 / 3, families=0, ratios=0, variants=0
+    ),
+    ("reduced", "gtsrb"): ZooSize(
+        clean=60, poisoned=70, calibration=0, test_share=1 / 3, families=0, ratios=0, variants=0
+    ),
+}
+
+
+def zoo_commands(task: str, scale: Scale) -> dict[str, list[str]]:
+    """The options of ``zoo build`` for every zoo of a task, by the name of its folder."""
+    size = SIZES[scale, task]
+    base = ["--task", task]
+    share = ["--test-share", f"{size.test_share:.6g}"]
+    short = {"mnist": ["450", "700"], "cifar10": ["1170"], "gtsrb": ["1000"]}[task]
+    others = [name for name in ("plain", "vgg", "transformer-vgg", "resnet", "depthwise") if name != _main_family(task)]
+    tested = ["--clean", "0", "--calibration", "0", "--test-share", "1"]
+    return {
+        task: [
+            *base,
+            *("--clean", str(size.clean), "--poisoned", str(size.poisoned)),
+            *("--calibration", str(size.calibration), *share),
+        ],
+        f"{task}-families": [
+            *base,
+            *("--families", *others, "--clean", str(size.families), "--poisoned", str(size.families)),
+            *("--calibration", "0", "--test-share", "0.5", "--steps", *short),
+        ],
+        f"{task}-ratios": [
+            *base,
+            *("--poisoned", str(size.ratios), *tested, "--poison-ratio", *map(str, RATIOS)),
+            *("--least-attack-success", "0"),
+        ],
+        f"{task}-variants": [
+            *base,
+            *("--poisoned", str(size.variants), *tested),
+            *("--goals", "all-to-one", "all-to-all", "--triggers", *OTHER_TRIGGERS),
+        ],
+    }
+
+
+def _main_family(task: str) -> str:
+    from ..tasks import TASKS
+
+    return TASKS[task].family
