@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         results = measure(task, arguments)
         text = json.dumps(results, indent=1)
         write_atomically(arguments.results / f"ulp-{task}.json", f"{text}\n".encode())
+    if arguments.tasks:
+        write_transfer(arguments)
     written = write_report(arguments.results)
     print(f"{arguments.results}: {', '.join(path.name for path in written)}")
     return 0
@@ -71,6 +73,21 @@ def build_zoos(task: str, arguments: argparse.Namespace) -> None:
             command += ["--data-root", arguments.data_root]
         parsed = make_parser().parse_args([*command, "--out", str(arguments.zoos / name)])
         parsed.run(parsed)
+
+
+def write_transfer(arguments: argparse.Namespace) -> None:
+    """Test a detector on tasks that it never saw, where the folder holds the zoos of at least two tasks."""
+    from pytest_backdoor.files import write_atomically
+
+    from ..detectors.invariant import InvariantPlan
+    from .transfer import measure_transfer
+
+    present = [task for task in TASKS if (arguments.zoos / task / "manifest.json").exists()]
+    if len(present) < 2:
+        return
+    print(f"{', '.join(present)}: unseen tasks", flush=True)
+    rows = measure_transfer(present, arguments.zoos, InvariantPlan(seed=arguments.seed))
+    write_atomically(arguments.results / "ulp-transfer.json", f"{json.dumps(rows, indent=1)}\n".encode())
 
 
 def measure(task: str, arguments: argparse.Namespace) -> dict[str, Any]:

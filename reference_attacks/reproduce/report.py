@@ -37,7 +37,9 @@ def write_report(folder: Path) -> list[Path]:
     results = {task: json.loads(path.read_text()) for task in TASKS if (path := folder / f"ulp-{task}.json").exists()}
     if not results:
         raise ValueError(f"{folder} holds no results (ulp-TASK.json); name tasks to measure.")
-    files = {"ulp.md": as_markdown(results).encode(), "ulp.csv": as_csv(results).encode()}
+    transfer = folder / "ulp-transfer.json"
+    unseen = json.loads(transfer.read_text()) if transfer.exists() else []
+    files = {"ulp.md": as_markdown(results, unseen).encode(), "ulp.csv": as_csv(results).encode()}
     files["ulp-figure-5.png"] = draw_roc(results)
     if any(len(result["ratios"]) > 1 for result in results.values()):
         files["ulp-figure-4.png"] = draw_ratios(results)
@@ -63,8 +65,8 @@ def paper_auc(method: str, task: str) -> float | None:
     return PAPER_AUC[method][TASKS.index(task)] if method in PAPER_AUC else None
 
 
-def as_markdown(results: dict[str, Result]) -> str:
-    """All tables."""
+def as_markdown(results: dict[str, Result], unseen: Sequence[Result] = ()) -> str:
+    """All tables. ``unseen``: what ``measure_transfer`` found on tasks that a detector never saw."""
     sections = [
         _head(results),
         _networks(results),
@@ -76,6 +78,7 @@ def as_markdown(results: dict[str, Result]) -> str:
         _families(results),
         _variants(results),
         _changes(results),
+        _unseen(unseen),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -221,6 +224,19 @@ def _changes(results: dict[str, Result]) -> str:
     ]
     head = ["task", "change", "AUC", "poisoned caught at p ≤ 0.01", "clean flagged"]
     return f"## Networks changed after training (patterns, M = 10)\n\n{_table(head, rows)}"
+
+
+def _unseen(unseen: Sequence[Result]) -> str:
+    rows = [
+        [NAMES[row["task"]], ", ".join(NAMES[task] for task in row["fitted_on"]), _auc(row["others"]), _auc(row["all"])]
+        for row in unseen
+    ]
+    head = ["tested on", "fitted on", "AUC on the unseen task", "AUC if fitted on all tasks"]
+    return (
+        f"## A detector that depends on no number of classes, on tasks it never saw\n\n{_table(head, rows)}"
+        if rows
+        else ""
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -197,3 +197,17 @@ def test_experiments_on_a_small_zoo(tmp_path: Path, monkeypatch):
     assert results["false_positives"] is None
     assert results["changes"][0]["change"] == "none"
     assert results["changes"][0]["auc"] == results["methods"]["patterns, M = 10"]["auc"]
+
+
+def test_transfer_is_measured_on_every_task_and_shown(tmp_path: Path):
+    from test_litmus_fit import write_zoo
+
+    from reference_attacks.detectors.invariant import InvariantPlan
+    from reference_attacks.reproduce.transfer import measure_transfer
+
+    for task in ("mnist", "gtsrb"):
+        write_zoo(tmp_path / task)
+    rows = measure_transfer(["mnist", "gtsrb"], tmp_path, InvariantPlan(patterns=2, epochs=2, hidden=4))
+    assert [(row["task"], row["fitted_on"]) for row in rows] == [("mnist", ["gtsrb"]), ("gtsrb", ["mnist"])]
+    assert all({"auc", "auc_95"} <= set(row[kind]) for row in rows for kind in ("others", "all"))
+    assert "| MNIST | GTSRB |" in as_markdown({"mnist": made_up_result(0)}, rows)
