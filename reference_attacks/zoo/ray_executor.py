@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .work import TaskImages, Trained, train_members
 
 # How often a group whose worker was lost is tried again, before its networks themselves are the likely cause.
 RETRIES = 5
+LONGEST_ANSWER = 10.0  # seconds
 # Ray sends usage statistics and prints advice on accelerators unless its environment says otherwise.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -32,8 +34,8 @@ class RayExecutor:
     """Tasks of a Ray cluster, each with one core and one thread; the images travel through Ray's object store.
 
     ``workers``: the cores of a cluster that is started here; on a GPU, how many tasks share one. ``device``: cpu, cuda
-    or mps; which GPU a task gets is Ray's choice. ``address``: a running cluster (``auto``, ``HOST:PORT`` or
-    ``ray://HOST:PORT``), None to start one. Raises ValueError if Ray is not installed.
+    or mps; which GPU a task gets is Ray's choice. ``address``: a running cluster (``HOST:PORT``, or ``auto``
+    for the one of this machine), None to start one. Raises ValueError if Ray is not installed.
     """
 
     workers: int
@@ -107,12 +109,31 @@ def _cluster(workers: int, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    started = {"num_cpus": workers, "include_dashboard": False} if address is None else {"address": address}
     try:
-        ray.init(**started, logging_level=logging.ERROR, log_to_driver=False)
+        _connect(workers, address)
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(workers: int, address: str | None) -> None:
+    import ray
+
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+        return
+    try:
+        host, _, port = address.rpartition(":")
+        if port.isdigit():
+            # Ray itself tries for minutes before it gives up.
+            socket.create_connection((host, int(port)), LONGEST_ANSWER).close()
+        ray.init(address=address, **quiet)
+    except OSError as error:
+        raise ConnectionError(
+            f"No Ray cluster answers at {address} ({error}); start one with ray start --head, or leave out "
+            "--ray-address."
+        ) from error
 
 
 def _fetched(task: Any) -> list[Trained]:

@@ -58,6 +58,31 @@ def test_a_group_whose_worker_is_killed_is_trained_again(tmp_path, monkeypatch, 
     assert (manifest, finished_files(folder)) == expected
 
 
+def test_a_cluster_that_was_there_before_is_used_and_left_open(tmp_path, expected):
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        folder = new_zoo_folder(tmp_path)
+        build_zoo(PLAN, folder, executor=RayExecutor(workers=1), group_size=2)
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+    assert finished_files(folder) == expected[1]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
+def test_a_cluster_that_does_not_answer_is_named(tmp_path, address, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(ConnectionError, match=rf"^No Ray cluster answers at {address} .* leave out --ray-address\.$"):
+        build_zoo(PLAN, new_zoo_folder(tmp_path), executor=RayExecutor(workers=1, address=address))
+    assert not ray.is_initialized()
+
+
+def test_a_missing_ray_is_named_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(ray_executor, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'pytest-backdoor\[ray\]'"):
+        RayExecutor(workers=1)
+
+
 def test_an_error_in_a_task_reaches_the_user_as_it_was_and_ray_is_shut_down(tmp_path, monkeypatch):
     def failing(*job):
         raise ValueError("This group cannot be trained.")
