@@ -31,7 +31,7 @@ def train_group(networks: Sequence[nn.Module], batches: Batches, task: Task, *, 
         optimizer,
         max_lr=task.peak_learning_rate,
         total_steps=len(batches),
-        pct_start=WARM_UP,
+        pct_start=warm_up_share(len(batches)),
         cycle_momentum=False,
     )
     device = parameters[0].device.type
@@ -47,6 +47,14 @@ def train_group(networks: Sequence[nn.Module], batches: Batches, task: Task, *, 
     write_back()
     for network in networks:
         network.eval()
+
+
+def warm_up_share(steps: int) -> float:
+    """The share of steps in which the learning rate grows: ``WARM_UP``, or a little more.
+
+    OneCycleLR divides by zero where that is exactly one step.
+    """
+    return 1.5 * WARM_UP if WARM_UP * steps == 1 else WARM_UP
 
 
 def _together(networks: Sequence[nn.Module]) -> tuple[list[torch.Tensor], Forward, Callable[[], None]]:

@@ -29,7 +29,7 @@ MEMBERS = [
 @pytest.fixture
 def small_batches(monkeypatch):
     """Few images in a batch, and learning slow enough that rounding does not grow."""
-    task = make_task(batch=4, peak_learning_rate=1e-3)
+    task = make_task(batch=4, peak_learning_rate=1e-4)
     monkeypatch.setattr("reference_attacks.zoo.work.find_task", lambda name: task)
 
 
@@ -52,7 +52,7 @@ def test_a_group_of_three_trains_each_network_as_alone(family, small_batches):
             # whole tensors are compared, by how far training has moved them.
             moved, apart = (value - initial[name]).float().norm(), (value - found[name]).float().norm()
             assert moved > 0, name
-            assert apart < 0.01 * moved, name
+            assert apart < 0.1 * moved, name
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -91,6 +91,14 @@ def test_networks_learn_what_their_batches_say(precision, count):
         assert not network.training
         assert all(value.dtype == torch.float32 for value in network.state_dict().values())
         assert clean_accuracy(network, data, "cpu") == 1
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_any_number_of_steps_can_be_trained(steps, small_batches):
+    member = make_member(steps=steps)
+    (trained,) = train_members(make_plan(), [member], make_task_images(), "cpu")
+    assert trained.record["steps"] == steps
+    assert all(value.isfinite().all() for value in load(trained.weights).values())
 
 
 class BrightCorner(torch.nn.Module):
