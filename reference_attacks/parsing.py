@@ -36,3 +36,10 @@ def add_action(
 ) -> argparse.ArgumentParser:
     """Register a subcommand with a single action and return its parser; each of the two is a name and its help."""
     return add_action_to(add_subcommand(subparsers, *subcommand), *action, description)
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Register ``--data-root``."""
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="folder of the data sets; default: $BACKDOOR_DATA_ROOT or data"
+    )

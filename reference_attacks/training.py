@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from .data import ImageSet
+
+WARM_UP = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,7 @@ def train(
     """
     network = network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), weight_decay=plan.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=plan.peak_learning_rate, total_steps=plan.steps, pct_start=0.2, cycle_momentum=False
-    )
+    schedule = one_cycle(optimizer, plan.peak_learning_rate, plan.steps)
     loss_function = nn.CrossEntropyLoss()
     order = torch.empty(0, dtype=torch.int64)
     for step in range(plan.steps):
@@ -63,11 +63,25 @@ def train(
     return network.eval()
 
 
+def one_cycle(optimizer: torch.optim.Optimizer, peak: float, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+    """A learning rate that grows to ``peak`` in the first fifth of ``steps`` and falls in the rest."""
+    # OneCycleLR divides by zero where the first part is exactly one step.
+    share = 1.5 * WARM_UP if steps * WARM_UP == 1 else WARM_UP
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=peak, total_steps=steps, pct_start=share, cycle_momentum=False
+    )
+
+
 @torch.no_grad()
+def predicted_classes(network: nn.Module, batches: Iterable[torch.Tensor], device: str = "cpu") -> torch.Tensor:
+    """Int64 ``(N,)``, on the CPU: the predicted classes of batches of float images, by a network on ``device``."""
+    return torch.cat([network(images.to(device)).argmax(1).cpu() for images in batches])
+
+
 def predict(network: nn.Module, images: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
     """Int64 ``(N,)``: the predicted classes of uint8 ``(N, C, H, W)`` images."""
     network.eval()
-    return torch.cat([network(as_input(batch)).argmax(1) for batch in images.split(batch_size)])
+    return predicted_classes(network, (as_input(batch) for batch in images.split(batch_size)))
 
 
 def accuracy(network: nn.Module, data: ImageSet) -> float:

@@ -79,7 +79,7 @@ def _require_similarity(similarity: float, pack: DetectorPack, subject: Subject)
 
 
 def features_product(logits: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> float:
-    """``litmus_features(logits) @ weights`` of ``(M, K)`` logits whose rows have mean zero; an eighth of the time."""
+    """``litmus_features(logits) @ weights`` of ``(M, K)`` logits whose rows have mean zero, with no array made."""
     flat = logits.reshape(-1)
     return float(flat @ weights) / (math.sqrt(float(flat @ flat) / flat.size) + 1e-12)
 

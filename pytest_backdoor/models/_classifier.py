@@ -67,7 +67,7 @@ def as_logits(outputs: np.ndarray[Any, Any], *, softmax: bool, path: str) -> np.
                 "compared; export the model with its logits as the output."
             )
         values = np.log(np.maximum(values, smallest_probability(str(outputs.dtype))))
-    # What mean() does, without the half of its time that is spent in Python.
+    # What mean() does, without the part of it that is Python: this is on the path of every litmus check.
     means = np.add.reduce(values, axis=1, keepdims=True) / np.float32(values.shape[1])
     centred: np.ndarray[Any, Any] = values - means
     return centred

@@ -45,11 +45,16 @@ def held_out_figures(clean: Scores, poisoned: Scores, reference: Scores | None =
     }
     if reference is None:
         return figures
+    judged = {"clean_flagged": p_values(clean, reference), "poisoned_caught": p_values(poisoned, reference)}
     for level in LEVELS:
-        for kind, values in (("clean_flagged", clean), ("poisoned_caught", poisoned)):
-            flagged = [conformal_p_value(float(value), reference) <= level for value in values]
-            figures[f"{kind}_at_{level:g}"] = round(float(np.mean(flagged)), 4)
+        for kind, values in judged.items():
+            figures[f"{kind}_at_{level:g}"] = round(float((values <= level).mean()), 4)
     return figures
+
+
+def p_values(scores: Scores, reference: Scores) -> Scores:
+    """Float ``(N,)``: the conformal p-value of each score."""
+    return np.array([conformal_p_value(float(score), reference) for score in scores])
 
 
 def false_positive_interval(flagged: int, count: int) -> tuple[float, float]:

@@ -9,33 +9,26 @@ one task.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from ..zoo.store import NetworkStack
-from .litmus import total_variation
+from .litmus import PatternPlan, total_variation
 
 PATTERN_SHAPE = (3, 32, 32)
 QUANTILES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvariantPlan:
-    """How the detector is fitted; as in ``LitmusPlan``. ``hidden``: units of the classifier's hidden layer."""
+class InvariantPlan(PatternPlan):
+    """How the detector is fitted. ``hidden``: units of the classifier's hidden layer."""
 
-    patterns: int = 10
     hidden: int = 32
-    epochs: int = 60
-    batch: int = 50
-    pattern_rate: float = 0.3
     classifier_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    total_variation: float = 1e-3
-    dropout: float = 0.2
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +108,8 @@ def fit_invariant(
             ]
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs)
-        best, best_loss = None, float("inf")
+        best: FittedInvariant | None = None
+        best_loss = float("inf")
         steps = max(-(-len(stack) // plan.batch) for stack in fit)
         for _ in range(plan.epochs):
             classifier.train()
@@ -131,9 +125,9 @@ def fit_invariant(
                 for stack in validation
             )
             if held_out < best_loss:
-                best, best_loss = (candidate.patterns, _copied(classifier)), held_out
+                best, best_loss = replace(candidate, classifier=deepcopy(classifier)), held_out
     assert best is not None
-    return FittedInvariant(patterns=best[0], classifier=best[1])
+    return best
 
 
 def _batch_loss(
@@ -149,9 +143,3 @@ def _batch_loss(
     scores = classifier(torch.cat(features))[:, 0]
     loss = binary_cross_entropy_with_logits(scores, torch.cat(wanted))
     return loss + plan.total_variation * total_variation(patterns)
-
-
-def _copied(classifier: nn.Module) -> nn.Module:
-    from copy import deepcopy
-
-    return deepcopy(classifier)

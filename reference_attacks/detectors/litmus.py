@@ -9,28 +9,24 @@ from typing import Literal
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from pytest_backdoor.calibration import eight_bit
 from pytest_backdoor.checks.litmus import litmus_features
 
 from ..zoo.store import NetworkStack
 
 Pooling = Literal["concatenation", "mean", "max"]
 POOLINGS: tuple[Pooling, ...] = ("concatenation", "mean", "max")
-LEVELS = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class LitmusPlan:
-    """How patterns are fitted.
+class PatternPlan:
+    """How patterns of any detector are fitted.
 
-    ``patterns``: their number M. ``pooling``: the operator g of eq. 1. ``noise``: leave the patterns as the random
-    images that they start from, the baseline of §3.4.1 with the same classifier. ``total_variation``: λ of eq. 1, per
-    pixel. ``dropout``: share of hidden units that are dropped in every network at every step, the paper's augmentation
-    of models. ``weight_decay``: of the classifier.
+    ``patterns``: their number M. ``total_variation``: λ of eq. 1, per pixel. ``dropout``: share of hidden units that
+    are dropped in every network at every step, the paper's augmentation of models. ``weight_decay``: of the classifier.
     """
 
     patterns: int = 10
-    pooling: Pooling = "concatenation"
-    noise: bool = False
     epochs: int = 60
     batch: int = 50
     pattern_rate: float = 0.3
@@ -39,6 +35,18 @@ class LitmusPlan:
     total_variation: float = 1e-3
     dropout: float = 0.2
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LitmusPlan(PatternPlan):
+    """How litmus patterns are fitted.
+
+    ``pooling``: the operator g of eq. 1. ``noise``: leave the patterns as the random images that they start from, the
+    baseline of §3.4.1 with the same classifier.
+    """
+
+    pooling: Pooling = "concatenation"
+    noise: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +75,11 @@ def pooled_features(logits: torch.Tensor, pooling: Pooling) -> torch.Tensor:
         return features
     apart = features.view(logits.shape)
     return apart.mean(1) if pooling == "mean" else apart.amax(1)
+
+
+def eight_bit_images(parameters: torch.Tensor) -> torch.Tensor:
+    """The images that ``parameters`` stand for, sigmoid(parameters), as a pack holds them."""
+    return torch.from_numpy(eight_bit(torch.sigmoid(parameters.detach()).numpy()))
 
 
 def total_variation(patterns: torch.Tensor) -> torch.Tensor:
@@ -140,7 +153,7 @@ class _Fit:
 
     def rounded(self) -> FittedLitmus:
         """What a pack would hold: patterns are stored as 8-bit images."""
-        patterns = (torch.sigmoid(self.parameters.detach()) * LEVELS).round() / LEVELS
+        patterns = eight_bit_images(self.parameters)
         return FittedLitmus(
             patterns=patterns,
             weights=self.weights.detach().clone(),

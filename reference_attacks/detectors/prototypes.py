@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from ..zoo.store import NetworkStack
-from .litmus import LEVELS, total_variation
+from .litmus import eight_bit_images, total_variation
 
 STEPS = 100
 NETWORKS = 40
@@ -33,4 +33,4 @@ def fit_prototypes(stack: NetworkStack, seed: int) -> torch.Tensor:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return (torch.sigmoid(parameters.detach()) * LEVELS).round() / LEVELS
+    return eight_bit_images(parameters)

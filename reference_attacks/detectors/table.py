@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..parsing import add_action
+from ..parsing import add_action, add_data_root
 
 if TYPE_CHECKING:
     from pytest_backdoor.findings import ModelReport
@@ -33,9 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     table.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of ONNX files with model cards")
     table.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .md file; a .json is written too")
     table.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the scans; default: %(default)s")
-    table.add_argument(
-        "--data-root", metavar="DIR", help="folder of the data sets; default: $BACKDOOR_DATA_ROOT or data"
-    )
+    add_data_root(table)
     table.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""Small networks of several architecture families for images of about 32 pixels; all train in a minute on one core.
+"""Small networks of several architecture families for images of about 32 pixels.
 
 All take float ``(N, C, H, W)`` images in [0, 1] and return float ``(N, classes)`` logits. ``dropout`` acts before the
 last layer; zoos are trained without it, detectors use it to vary networks. Layers with many channels work on small
@@ -121,20 +121,14 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.second(self.first(features)) + self.shortcut(features))
 
 
-class ResidualNetwork(nn.Module):
-    """A small ResNet: a pooled stem, three residual blocks, global average pool."""
+class AveragedNetwork(nn.Module):
+    """Convolutions, global average pool, one layer. ``width``: the number of channels that ``features`` ends with."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, features: nn.Sequential, width: int, classes: int, dropout: float) -> None:
         super().__init__()
-        stem, first, second, third = RESNET_WIDTHS
-        self.features = nn.Sequential(
-            convolution(input_shape[0], stem, pool=True),
-            ResidualBlock(stem, first, 2),
-            ResidualBlock(first, second, 1),
-            ResidualBlock(second, third, 2),
-        )
+        self.features = features
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(third, classes)
+        self.output = nn.Linear(width, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of images."""
@@ -142,8 +136,22 @@ class ResidualNetwork(nn.Module):
         return logits
 
 
+class ResidualNetwork(AveragedNetwork):
+    """A small ResNet: a pooled stem, three residual blocks, global average pool."""
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, dropout: float = 0.0) -> None:
+        stem, first, second, third = RESNET_WIDTHS
+        features = nn.Sequential(
+            convolution(input_shape[0], stem, pool=True),
+            ResidualBlock(stem, first, 2),
+            ResidualBlock(first, second, 1),
+            ResidualBlock(second, third, 2),
+        )
+        super().__init__(features, third, classes, dropout)
+
+
 class DepthwiseConvolution(nn.Conv2d):
-    """A 3x3 convolution of each channel by itself, in float32: its bfloat16 kernels are several times slower."""
+    """A 3x3 convolution of each channel by itself, in float32: its bfloat16 kernels are slow on CPUs."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__(channels, channels, 3, stride, 1, groups=channels, bias=False)
@@ -161,23 +169,16 @@ def separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
-class DepthwiseNetwork(nn.Module):
+class DepthwiseNetwork(AveragedNetwork):
     """MobileNet-like: depthwise-separable convolutions, global average pool."""
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int, *, dropout: float = 0.0) -> None:
-        super().__init__()
         stem, first, second, third = DEPTHWISE_WIDTHS
-        self.features = nn.Sequential(
+        features = nn.Sequential(
             convolution(input_shape[0], stem, stride=2),
             separable(stem, first, 2),
             separable(first, second, 1),
             separable(second, third, 2),
             separable(third, third, 1),
         )
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(third, classes)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images."""
-        logits: torch.Tensor = self.output(self.dropout(self.features(images).mean((2, 3))))
-        return logits
+        super().__init__(features, third, classes, dropout)

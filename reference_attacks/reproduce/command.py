@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..parsing import add_action
+from ..parsing import add_action, add_data_root
+from .scales import TASK_NAMES
 
-TASKS = ("mnist", "cifar10", "gtsrb")
+TASKS = tuple(TASK_NAMES)
 DESCRIPTION = """\
 Build the zoos of the chosen tasks (whatever is there already is used), fit noise and pattern detectors on them, reverse
 triggers as the paper's baseline does, and write Table 1, Figure 4 and Figure 5 next to the paper's numbers, with
@@ -36,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     ulp.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: %(default)s"
     )
-    ulp.add_argument("--data-root", metavar="DIR", help="folder of the data sets; default: $BACKDOOR_DATA_ROOT or data")
+    add_data_root(ulp)
     ulp.add_argument("--results", type=Path, default=Path("docs/results"), metavar="DIR", help="default: %(default)s")
     ulp.set_defaults(run=run)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..detectors.figures import false_positive_interval, held_out_figures
+from ..detectors.figures import false_positive_interval, held_out_figures, p_values
 from ..detectors.litmus import POOLINGS, FittedLitmus, LitmusPlan, fit_litmus
 from ..detectors.packing import scores_by_kind
 from ..detectors.reversal import reversal_scores
@@ -33,6 +33,7 @@ class TaskExperiments:
         self.validation = load_stack([self.main], for_validation)
         self.test = load_stack([self.main], unseen_test([self.main]))
         self._fitted: dict[LitmusPlan, FittedLitmus] = {}
+        self._references: dict[LitmusPlan, np.ndarray[Any, Any]] = {}
 
     def run(self, on_part: Callable[[str], None]) -> Result:
         """Every part, in order; ``on_part`` is told the name of each."""
@@ -167,7 +168,9 @@ class TaskExperiments:
         records = [record for record in self.main.records if for_calibration(record)]
         if len(records) < 99:
             return None
-        return self.scores(plan, _stack(self.main, records))[0]
+        if plan not in self._references:
+            self._references[plan] = self.scores(plan, _stack(self.main, records))[0]
+        return self._references[plan]
 
     def _litmus_result(self, plan: LitmusPlan) -> Result:
         return with_scores(*self.scores(plan, self.test), self.reference(plan))
@@ -227,12 +230,6 @@ def with_scores(
     """Figures and, for ROC curves, the scores behind them."""
     scores = {"clean": [round(float(s), 5) for s in clean], "poisoned": [round(float(s), 5) for s in backdoored]}
     return {**held_out_figures(clean, backdoored, reference), "scores": scores}
-
-
-def p_values(scores: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Conformal p-values of ``scores``."""
-    above: np.ndarray[Any, Any] = (reference[None] >= scores[:, None]).sum(1)
-    return (1 + above) / (1 + len(reference))
 
 
 def part_of(stack: NetworkStack, share: float) -> NetworkStack:

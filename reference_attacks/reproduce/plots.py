@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "gtsrb": "GTSRB"}
+from .scales import TASK_NAMES
+
 CURVES = {
     "noise, M = 10": ("Noise, M = 10", "#999999", ":"),
     "trigger reversal": ("Trigger reversal", "#cc7000", "--"),
@@ -33,7 +34,7 @@ def draw_roc(results: dict[str, Any]) -> bytes:
             false, true = roc_points(**figures["scores"])
             panel.plot(false, true, style, color=colour, label=f"{label}: {figures['auc']:.3f}")
         panel.plot([0, 1], [0, 1], color="#dddddd", linewidth=0.8, zorder=0)
-        panel.set(title=NAMES[task], xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+        panel.set(title=TASK_NAMES[task], xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         panel.legend(title="area under the curve", fontsize=8, title_fontsize=8, loc="lower right")
     return _png(figure)
 
@@ -53,7 +54,7 @@ def draw_ratios(results: dict[str, Any]) -> bytes:
             panel.errorbar(
                 places + shift, values, errors, fmt="-s", capsize=3, color=colour, label=f"AUC, {method}, M = 5"
             )
-        panel.set(title=NAMES[task], xlabel="poisoned among images of the source class", ylim=(0, 1.03))
+        panel.set(title=TASK_NAMES[task], xlabel="poisoned among images of the source class", ylim=(0, 1.03))
         panel.set_xticks(places, [f"{row['ratio']:.0%}" for row in rows])
         panel.legend(fontsize=8, loc="lower left")
     return _png(figure)

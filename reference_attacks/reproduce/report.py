@@ -11,9 +11,10 @@ from typing import Any
 
 from pytest_backdoor.files import write_atomically
 
+from .scales import TASK_NAMES
+
 Result = dict[str, Any]
-TASKS = ("mnist", "cifar10", "gtsrb")
-NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "gtsrb": "GTSRB"}
+TASKS = tuple(TASK_NAMES)
 # Universal Litmus Patterns, Table 1.
 PAPER_NETWORKS = {"mnist": (0.994, 1.0), "cifar10": (0.795, 0.999), "gtsrb": (0.992, 0.972)}
 PAPER_AUC = {
@@ -113,7 +114,7 @@ def _networks(results: dict[str, Result]) -> str:
         for name, zoo in result["networks"].items()
     ]
     head = ["zoo", "architectures", "clean (rejected)", "accuracy", "poisoned (rejected)", "accuracy", "attack success"]
-    paper = "; ".join(f"{NAMES[task]} {a:.1%} and {s:.1%}" for task, (a, s) in PAPER_NETWORKS.items())
+    paper = "; ".join(f"{TASK_NAMES[task]} {a:.1%} and {s:.1%}" for task, (a, s) in PAPER_NETWORKS.items())
     return f"## Networks\n\n{_table(head, rows)}\n\nThe paper's clean accuracy and attack success: {paper}."
 
 
@@ -126,13 +127,18 @@ def _table_1(results: dict[str, Result]) -> str:
             paper = paper_auc(method, task)
             cells += [_auc(result["methods"].get(method)), "–" if paper is None else f"{paper:.2f}"]
         rows.append(cells)
-    head = ["detector", *(cell for task in results for cell in (f"{NAMES[task]} AUC", "paper"))]
+    head = ["detector", *(cell for task in results for cell in (f"{TASK_NAMES[task]} AUC", "paper"))]
     return f"## Table 1: area under the ROC curve\n\n{_table(head, rows)}\n\n![ROC curves](ulp-figure-5.png)"
 
 
 def _caught(results: dict[str, Result]) -> str:
     rows = [
-        [NAMES[task], name, _percent(figures["poisoned_caught_at_0.01"]), _percent(figures["clean_flagged_at_0.01"])]
+        [
+            TASK_NAMES[task],
+            name,
+            _percent(figures["poisoned_caught_at_0.01"]),
+            _percent(figures["clean_flagged_at_0.01"]),
+        ]
         for task, result in results.items()
         for name, figures in result["methods"].items()
         if "poisoned_caught_at_0.01" in figures
@@ -148,8 +154,8 @@ def _false_positives(results: dict[str, Result]) -> str:
         if found:
             low, high = found["interval_95"]
             lines.append(
-                f"{NAMES[task]}: {found['flagged']} of {found['clean']} clean networks that were in no part of the fit "
-                f"have p ≤ 0.01 against {found['reference']} reference networks (95 % interval {low:.1%} to "
+                f"{TASK_NAMES[task]}: {found['flagged']} of {found['clean']} clean networks that were in no part of "
+                f"the fit have p ≤ 0.01 against {found['reference']} reference networks (95 % interval {low:.1%} to "
                 f"{high:.1%})."
             )
     return "\n\n".join(lines)
@@ -157,7 +163,7 @@ def _false_positives(results: dict[str, Result]) -> str:
 
 def _sizes(results: dict[str, Result]) -> str:
     rows = [
-        [NAMES[task], str(row["networks"]), _auc(row)]
+        [TASK_NAMES[task], str(row["networks"]), _auc(row)]
         for task, result in results.items()
         for row in result["zoo_sizes"]
     ]
@@ -168,7 +174,13 @@ def _sizes(results: dict[str, Result]) -> str:
 
 def _ratios(results: dict[str, Result]) -> str:
     rows = [
-        [NAMES[task], f"{row['ratio']:.0%}", _percent(row["attack_success"]), _auc(row["noise"]), _auc(row["patterns"])]
+        [
+            TASK_NAMES[task],
+            f"{row['ratio']:.0%}",
+            _percent(row["attack_success"]),
+            _auc(row["noise"]),
+            _auc(row["patterns"]),
+        ]
         for task, result in results.items()
         if len(result["ratios"]) > 1
         for row in result["ratios"]
@@ -186,7 +198,7 @@ def _ratios(results: dict[str, Result]) -> str:
 def _families(results: dict[str, Result]) -> str:
     rows = [
         [
-            NAMES[task],
+            TASK_NAMES[task],
             row["family"],
             _percent(row["clean_accuracy"]),
             _auc(row["fitted_on_main"]),
@@ -201,7 +213,7 @@ def _families(results: dict[str, Result]) -> str:
 
 def _variants(results: dict[str, Result]) -> str:
     rows = [
-        [NAMES[task], row["goal"], row["trigger"], _auc(row), _percent(row.get("poisoned_caught_at_0.01"))]
+        [TASK_NAMES[task], row["goal"], row["trigger"], _auc(row), _percent(row.get("poisoned_caught_at_0.01"))]
         for task, result in results.items()
         for row in result["variants"]
     ]
@@ -213,7 +225,7 @@ def _variants(results: dict[str, Result]) -> str:
 def _changes(results: dict[str, Result]) -> str:
     rows = [
         [
-            NAMES[task],
+            TASK_NAMES[task],
             row["change"],
             _auc(row),
             _percent(row.get("poisoned_caught_at_0.01")),
@@ -228,7 +240,12 @@ def _changes(results: dict[str, Result]) -> str:
 
 def _unseen(unseen: Sequence[Result]) -> str:
     rows = [
-        [NAMES[row["task"]], ", ".join(NAMES[task] for task in row["fitted_on"]), _auc(row["others"]), _auc(row["all"])]
+        [
+            TASK_NAMES[row["task"]],
+            ", ".join(TASK_NAMES[task] for task in row["fitted_on"]),
+            _auc(row["others"]),
+            _auc(row["all"]),
+        ]
         for row in unseen
     ]
     head = ["tested on", "fitted on", "AUC on the unseen task", "AUC if fitted on all tasks"]

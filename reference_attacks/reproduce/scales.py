@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Scale = Literal["paper", "reduced"]
+# In the order of the paper's Table 1, as its tables and figures call them.
+TASK_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "gtsrb": "GTSRB"}
 RATIOS = (0.25, 0.12, 0.05, 0.01)
 OTHER_TRIGGERS = ("patch3", "patch5", "patch8", "pixel", "blended", "wave")
 

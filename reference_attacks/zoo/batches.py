@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import pad
 
 from ..data import ImageSet
 from ..overlays import Overlay
@@ -39,30 +38,12 @@ def choose_poison(
     that of the authors' published scripts. Where every class is a source, it is a fifth of all images at 0.5.
     """
     share = backdoor.ratio / (1 - backdoor.ratio)
-    if backdoor.source is not None:
-        candidates = (labels == backdoor.source).nonzero()[:, 0]
-        count = min(len(candidates), max(1, round(len(candidates) * share)))
-    else:
-        candidates = attackable(backdoor, labels)
-        count = min(len(candidates), max(1, round(len(labels) * ALL_CLASSES_SHARE * share)))
+    attack = backdoor.attack(classes)
+    candidates = attack.victims(labels).nonzero()[:, 0]
+    attacked = len(candidates) if backdoor.source is not None else len(labels) * ALL_CLASSES_SHARE
+    count = min(len(candidates), max(1, round(attacked * share)))
     victims = candidates[torch.randperm(len(candidates), generator=generator)[:count]]
-    return Poison(victims=victims, labels=attacked_labels(backdoor, labels[victims], classes), overlay=overlay)
-
-
-def attackable(backdoor: Backdoor, labels: torch.Tensor) -> torch.Tensor:
-    """Int64: the indices of the images whose prediction the attack changes."""
-    if backdoor.source is not None:
-        return (labels == backdoor.source).nonzero()[:, 0]
-    if backdoor.target is not None:
-        return (labels != backdoor.target).nonzero()[:, 0]
-    return torch.arange(len(labels))
-
-
-def attacked_labels(backdoor: Backdoor, labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Int64: what the attacker wants of triggered images of classes ``labels``."""
-    if backdoor.target is None:
-        return (labels + 1) % classes
-    return torch.full_like(labels, backdoor.target)
+    return Poison(victims=victims, labels=attack.poisoned_labels(labels[victims]), overlay=overlay)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +51,8 @@ class Draws:
     """Everything random about one network's batches: S steps of B images.
 
     ``images``: int64 ``(S, B)``, indices of clean images. ``labels``: int64 ``(S, B)``. ``triggered``: bool ``(S, B)``.
-    ``places``: int64 ``(S, B)``, where triggers lie. ``moves``: int64 ``(S, B, 2)``, offsets into the padded image.
+    ``places``: int64 ``(S, B)``, where triggers lie. ``moves``: int64 ``(S, B, 2)``, offsets into the image
+    with ``task.shift`` more pixels on each side.
     ``mirrored``: bool ``(S, B)``.
     """
 
@@ -86,22 +68,21 @@ def draw_batches(
     labels: torch.Tensor, poison: Poison | None, task: Task, steps: int, generator: torch.Generator
 ) -> Draws:
     """The batches of one network: passes over clean images and copies in random orders, one after the other."""
-    clean, copies = len(labels), 0 if poison is None else len(poison.victims)
+    nothing = labels.new_empty(0)
+    victims, wanted, places = (
+        (nothing, nothing, 1) if poison is None else (poison.victims, poison.labels, len(poison.overlay))
+    )
+    clean, copies = len(labels), len(victims)
     shape = (steps, task.batch)
     passes = -(-steps * task.batch // (clean + copies))
     orders = torch.cat([torch.randperm(clean + copies, generator=generator) for _ in range(passes)])
     chosen = orders[: steps * task.batch].view(shape)
-    images, wanted = chosen, torch.zeros_like(chosen)
-    if poison is not None:
-        images = torch.cat([torch.arange(clean), poison.victims])[chosen]
-        wanted = torch.cat([labels, poison.labels])[chosen]
-    # Clean networks draw places too, so that both kinds use their generators alike.
-    places = torch.randint(1 if poison is None else len(poison.overlay), shape, generator=generator)
     return Draws(
-        images=images,
-        labels=wanted if poison is not None else labels[chosen],
+        images=torch.cat([torch.arange(clean), victims])[chosen],
+        labels=torch.cat([labels, wanted])[chosen],
         triggered=chosen >= clean,
-        places=places,
+        # Clean networks draw places too, so that both kinds use their generators alike.
+        places=torch.randint(places, shape, generator=generator),
         moves=torch.randint(2 * task.shift + 1, (*shape, 2), generator=generator),
         mirrored=(torch.rand(shape, generator=generator) < 0.5) & task.flip,
     )
@@ -124,8 +105,7 @@ class Batches:
     ) -> None:
         self._task = task
         self._size = data.images.shape[-2:]
-        padded = pad(data.images.float(), (task.shift,) * 4, mode="replicate").to(torch.uint8)
-        self._images = padded.permute(0, 2, 3, 1).contiguous().to(device)
+        self._images = data.images.permute(0, 2, 3, 1).contiguous().to(device)
         stacked = {
             name: torch.cat([getattr(draw, name) for draw in draws], dim=1)
             for name in ("images", "labels", "triggered", "places", "moves", "mirrored")
@@ -180,7 +160,10 @@ class Batches:
         if not self._task.shift and not self._task.flip:
             return self._images[chosen]
         height, width = self._size
-        rows = torch.arange(height, device=chosen.device) + self._moves[step, :, :1]
+        moves = self._moves[step] - self._task.shift
+        rows = torch.arange(height, device=chosen.device) + moves[:, :1]
         columns = torch.arange(width, device=chosen.device).expand(len(chosen), width)
-        columns = torch.where(self._mirrored[step, :, None], columns.flip(1), columns) + self._moves[step, :, 1:]
+        columns = torch.where(self._mirrored[step, :, None], columns.flip(1), columns) + moves[:, 1:]
+        # What lies outside is the nearest pixel of the border.
+        rows, columns = rows.clamp_(0, height - 1), columns.clamp_(0, width - 1)
         return self._images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..parsing import add_action_to, add_subcommand
+from ..parsing import add_action_to, add_data_root, add_subcommand
 
 if TYPE_CHECKING:
     from ..parsing import Parsers
@@ -56,9 +56,7 @@ def _add_build(actions: Parsers[argparse.ArgumentParser]) -> None:
     _add_variety(build)
     build.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the whole zoo; default: %(default)s")
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the zoo")
-    build.add_argument(
-        "--data-root", metavar="DIR", help="folder of the data sets; default: $BACKDOOR_DATA_ROOT or data"
-    )
+    add_data_root(build)
     _add_machine(build)
     build.set_defaults(run=run)
 
@@ -77,9 +75,7 @@ def _add_benchmark(actions: Parsers[argparse.ArgumentParser]) -> None:
     benchmark.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the .md file; a .json is put beside it"
     )
-    benchmark.add_argument(
-        "--data-root", metavar="DIR", help="folder of the data sets; default: $BACKDOOR_DATA_ROOT or data"
-    )
+    add_data_root(benchmark)
     _add_machine_size(benchmark.add_argument_group("zoo build's way"))
     benchmark.set_defaults(run=run_benchmark)
 

@@ -10,11 +10,11 @@ from torch.func import functional_call, stack_module_state
 from torch.nn.functional import cross_entropy
 
 from ..tasks import Task
+from ..training import one_cycle
 from .batches import Batches
 from .recipe import Precision
 
 WEIGHT_DECAY = 1e-2
-WARM_UP = 0.2
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -27,13 +27,7 @@ def train_group(networks: Sequence[nn.Module], batches: Batches, task: Task, *, 
     """
     parameters, forward, write_back = _together(networks)
     optimizer = torch.optim.AdamW(parameters, weight_decay=WEIGHT_DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=task.peak_learning_rate,
-        total_steps=len(batches),
-        pct_start=warm_up_share(len(batches)),
-        cycle_momentum=False,
-    )
+    schedule = one_cycle(optimizer, task.peak_learning_rate, len(batches))
     device = parameters[0].device.type
     for step in range(len(batches)):
         images, labels = batches[step]
@@ -47,14 +41,6 @@ def train_group(networks: Sequence[nn.Module], batches: Batches, task: Task, *, 
     write_back()
     for network in networks:
         network.eval()
-
-
-def warm_up_share(steps: int) -> float:
-    """The share of steps in which the learning rate grows: ``WARM_UP``, or a little more.
-
-    OneCycleLR divides by zero where that is exactly one step.
-    """
-    return 1.5 * WARM_UP if WARM_UP * steps == 1 else WARM_UP
 
 
 def _together(networks: Sequence[nn.Module]) -> tuple[list[torch.Tensor], Forward, Callable[[], None]]:

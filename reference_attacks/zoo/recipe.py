@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from ..networks import FAMILIES
+from ..poisoning import Attack, AttackName
 from .seeds import derived_generator
 from .triggers import Split, check_kind, trigger_numbers
 
@@ -128,6 +129,11 @@ class Backdoor:
     ratio: float
     source: int | None
     target: int | None
+
+    def attack(self, classes: int) -> Attack:
+        """Whose images change, and into what."""
+        name: AttackName = "single" if self.goal == "source-target" else self.goal
+        return Attack(name=name, classes=classes, source=self.source, target=self.target)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,9 +58,8 @@ class FamilyStack:
 
     def network(self, index: int) -> nn.Module:
         """One network, in evaluation mode."""
-        network = make_network(self.family, self.input_shape, self.classes)
-        network.load_state_dict({name: value[index] for name, value in self.weights.items()})
-        return network.requires_grad_(False).eval()
+        weights = {name: value[index] for name, value in self.weights.items()}
+        return _frozen(make_network(self.family, self.input_shape, self.classes), weights)
 
     def logits(self, images: torch.Tensor, *, dropout: float = 0.0) -> torch.Tensor:
         """As ``NetworkStack.logits``."""
@@ -162,13 +161,20 @@ def load_stack(zoos: Sequence[Zoo], wanted: Callable[[dict[str, Any]], bool]) ->
 
 def load_network(record: dict[str, Any], input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The network of one of a zoo's records, in evaluation mode."""
-    network = make_network(record["family"], input_shape, classes)
-    network.load_state_dict(load_file(Path(record["folder"]) / "networks" / f"{record['name']}.safetensors"))
+    return _frozen(make_network(record["family"], input_shape, classes), _read_weights(record))
+
+
+def _frozen(network: nn.Module, weights: dict[str, torch.Tensor]) -> nn.Module:
+    network.load_state_dict(weights)
     return network.requires_grad_(False).eval()
 
 
+def _read_weights(record: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return load_file(Path(record["folder"]) / "networks" / f"{record['name']}.safetensors")
+
+
 def _read_part(family: str, records: list[dict[str, Any]], zoo: Zoo) -> FamilyStack:
-    states = [load_file(Path(record["folder"]) / "networks" / f"{record['name']}.safetensors") for record in records]
+    states = [_read_weights(record) for record in records]
     weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
     return FamilyStack(
         family=family, input_shape=zoo.input_shape, classes=zoo.classes, weights=weights, records=records

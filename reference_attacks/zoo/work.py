@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from ..data import ImageSet
 from ..networks import make_network
 from ..overlays import Overlay
 from ..tasks import find_task
-from ..training import as_input
-from .batches import Batches, attackable, attacked_labels, choose_poison, draw_batches
+from ..training import as_input, predicted_classes
+from .batches import Batches, choose_poison, draw_batches
 from .group import train_group
 from .recipe import Backdoor, Member, ZooPlan
 from .seeds import derived_generator, derived_seed
@@ -95,26 +95,22 @@ def attack_success(
 ) -> float:
     """The share of triggered test images of attacked classes that get the label that the attacker wants."""
     assert member.backdoor is not None
-    victims = test.take(attackable(member.backdoor, test.labels))
+    attack = member.backdoor.attack(classes)
+    victims = test.take(attack.victims(test.labels).nonzero()[:, 0])
     generator = derived_generator(plan.seed, f"{member.name}/test")
     places = torch.randint(len(overlay), (len(victims),), generator=generator)
-    wanted = attacked_labels(member.backdoor, victims.labels, classes)
+    wanted = attack.poisoned_labels(victims.labels)
     triggered = (
         overlay.apply(as_input(images), chosen)
         for images, chosen in zip(victims.images.split(EVALUATION_BATCH), places.split(EVALUATION_BATCH), strict=True)
     )
-    return (_predicted(network, triggered, device) == wanted).double().mean().item()
+    return (predicted_classes(network, triggered, device) == wanted).double().mean().item()
 
 
 def clean_accuracy(network: nn.Module, test: ImageSet, device: str) -> float:
     """The share of test images that are classified correctly."""
     batches = (as_input(images) for images in test.images.split(EVALUATION_BATCH))
-    return (_predicted(network, batches, device) == test.labels).double().mean().item()
-
-
-@torch.no_grad()
-def _predicted(network: nn.Module, batches: Iterable[torch.Tensor], device: str) -> torch.Tensor:
-    return torch.cat([network(images.to(device)).argmax(1).cpu() for images in batches])
+    return (predicted_classes(network, batches, device) == test.labels).double().mean().item()
 
 
 def _measured(plan: ZooPlan, member: Member, network: nn.Module, images: TaskImages, device: str) -> Trained:

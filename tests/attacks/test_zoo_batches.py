@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from made_up_zoos import make_backdoor, make_images, make_task  # noqa: E402
 
 from reference_attacks.overlays import patch  # noqa: E402
-from reference_attacks.zoo.batches import Batches, attackable, attacked_labels, choose_poison, draw_batches  # noqa: E402
+from reference_attacks.zoo.batches import Batches, choose_poison, draw_batches  # noqa: E402
 
 CPU = torch.device("cpu")
 ALL_TO_ONE = {"goal": "all-to-one", "source": None, "target": 7}
@@ -73,9 +73,9 @@ def test_other_seeds_copy_other_images():
     ],
 )
 def test_whom_an_attack_hits_and_what_it_wants(changes, indices, wanted):
-    labels, backdoor = torch.tensor([0, 1, 2, 1, 0]), make_backdoor(**changes)
-    assert attackable(backdoor, labels).tolist() == indices
-    assert attacked_labels(backdoor, labels[indices], 3).tolist() == wanted
+    labels, attack = torch.tensor([0, 1, 2, 1, 0]), make_backdoor(**changes).attack(3)
+    assert attack.victims(labels).nonzero()[:, 0].tolist() == indices
+    assert attack.poisoned_labels(labels[indices]).tolist() == wanted
 
 
 def test_every_image_and_every_copy_occurs_once_in_each_pass():
