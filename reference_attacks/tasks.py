@@ -15,8 +15,10 @@ class Task:
     """One image classification task and its training recipe.
 
     ``family``: the architecture of its networks unless others are asked for. ``steps``: how many batches of ``batch``
-    images a network may be trained for; each network draws one. ``shift``: by how many pixels images are moved at most
-    while training. ``flip``: whether they are mirrored. ``place``: where patches lie.
+    images a network may be trained for; each network draws one. ``weight_decay``: of all weights.
+    ``kernel_learning_rate``: where it is not 0, convolution kernels are trained by Muon with this peak, and the rest by
+    AdamW. ``label_smoothing``: of the cross-entropy. ``shift``: by how many pixels images are moved at most while
+    training. ``flip``: whether they are mirrored. ``place``: where patches lie.
     """
 
     name: str
@@ -24,6 +26,9 @@ class Task:
     steps: tuple[int, ...]
     batch: int
     peak_learning_rate: float
+    weight_decay: float = 1e-2
+    kernel_learning_rate: float = 0.0
+    label_smoothing: float = 0.0
     shift: int = 0
     flip: bool = False
     place: Place = "corners"
@@ -32,14 +37,24 @@ class Task:
 TASKS = {
     "mnist": Task(name="mnist", family="plain", steps=(450, 700, 1000, 2000), batch=128, peak_learning_rate=6e-3),
     "cifar10": Task(
-        name="cifar10", family="vgg", steps=(1170, 1560), batch=128, peak_learning_rate=1e-2, shift=2, flip=True
+        name="cifar10",
+        family="vgg",
+        steps=(1250, 1365),
+        batch=128,
+        peak_learning_rate=6e-3,
+        weight_decay=0.1,
+        kernel_learning_rate=0.04,
+        label_smoothing=0.1,
+        shift=2,
+        flip=True,
     ),
     "gtsrb": Task(
         name="gtsrb",
         family="transformer-vgg",
-        steps=(1000, 1400),
+        steps=(800, 1000),
         batch=64,
         peak_learning_rate=6e-3,
+        weight_decay=0.3,
         shift=2,
         place="centre",
     ),

@@ -76,21 +76,20 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images of the same shape; it starts as the identity."""
-        theta = self.transformation(self.localise(images)).float().view(-1, 1, 2, 3)
-        grid = (self.places[None, :, :, None] * theta[:, None]).sum(-1)
+        # torch's affine_grid computes the same, but has no batching rule for vmap. The pixels are the last axis because
+        # an axis of two or three would cost more than a convolution.
+        theta = self.transformation(self.localise(images)).float().view(-1, 2, 3, 1)
+        columns, rows = self.places
+        grid = theta[:, :, 0] * columns + theta[:, :, 1] * rows + theta[:, :, 2]
+        grid = grid.transpose(1, 2).unflatten(1, images.shape[-2:])
         return grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _places(height: int, width: int) -> torch.Tensor:
-    """Float ``(H, W, 3)``: x and y of each pixel's centre in [-1, 1], and 1.
-
-    torch's ``affine_grid`` computes the same, but has no batching rule for ``vmap``.
-    """
+    """Float ``(2, H·W)``: x and y of each pixel's centre in [-1, 1]."""
     rows = (2 * torch.arange(height) + 1) / height - 1
     columns = (2 * torch.arange(width) + 1) / width - 1
-    return torch.stack(
-        [columns.expand(height, width), rows[:, None].expand(height, width), torch.ones(height, width)], -1
-    )
+    return torch.stack([columns.repeat(height), rows.repeat_interleave(width)])
 
 
 class TransformerVggNetwork(nn.Module):

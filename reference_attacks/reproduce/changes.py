@@ -50,7 +50,7 @@ def quantised(stack: NetworkStack, zoo: Zoo) -> NetworkStack:
 def fine_tuned(stack: NetworkStack, zoo: Zoo) -> NetworkStack:
     """A hundred more batches of clean training images at a small learning rate."""
     images = read_images(zoo.folder)
-    task = replace(find_task(zoo.plan["task"]), peak_learning_rate=FINE_TUNING_RATE)
+    task = replace(find_task(zoo.plan["task"]), peak_learning_rate=FINE_TUNING_RATE, kernel_learning_rate=0.0)
     parts = []
     for part in stack.parts:
         states = []

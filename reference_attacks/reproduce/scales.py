@@ -56,9 +56,9 @@ def zoo_commands(task: str, scale: Scale) -> dict[str, list[str]]:
     size = SIZES[scale, task]
     base = ["--task", task]
     share = ["--test-share", f"{size.test_share:.6g}"]
-    short = {"mnist": ["450", "700"], "cifar10": ["1170"], "gtsrb": ["1000"]}[task]
+    short = {"mnist": ["450", "700"], "cifar10": ["1250"], "gtsrb": ["800"]}[task]
     others = [name for name in ("plain", "vgg", "transformer-vgg", "resnet", "depthwise") if name != _main_family(task)]
-    usual = {"mnist": ["450", "1000"], "cifar10": ["1170", "1560"], "gtsrb": ["1000", "1400"]}[task]
+    usual = {"mnist": ["450", "1000"], "cifar10": ["1250", "1365"], "gtsrb": ["800", "1000"]}[task]
     tested = ["--clean", "0", "--calibration", "0", "--test-share", "1", "--steps", *usual]
     return {
         task: [

@@ -26,10 +26,12 @@ MEMBERS = [
 ]
 
 
-@pytest.fixture
-def small_batches(monkeypatch):
+@pytest.fixture(params=[0.0, 1e-3], ids=["AdamW", "Muon"])
+def small_batches(monkeypatch, request):
     """Few images in a batch, and learning slow enough that rounding does not grow."""
-    task = make_task(batch=4, peak_learning_rate=1e-4)
+    task = make_task(
+        batch=4, peak_learning_rate=1e-4, kernel_learning_rate=request.param, label_smoothing=request.param
+    )
     monkeypatch.setattr("reference_attacks.zoo.work.find_task", lambda name: task)
 
 
@@ -99,6 +101,25 @@ def test_any_number_of_steps_can_be_trained(steps, small_batches):
     (trained,) = train_members(make_plan(), [member], make_task_images(), "cpu")
     assert trained.record["steps"] == steps
     assert all(value.isfinite().all() for value in load(trained.weights).values())
+
+
+def trained_alone(**changes):
+    networks, data, task = [make_network("vgg", SHAPE, 10)], make_images(), make_task(batch=4, **changes)
+    draws = draw_batches(data.labels, None, task, 3, torch.Generator().manual_seed(0))
+    train_group(networks, Batches(data, [draws], [None], task, CPU), task, precision="float32")
+    return networks[0].state_dict()
+
+
+@pytest.mark.parametrize("changes", [{"weight_decay": 0.5}, {"kernel_learning_rate": 0.01}, {"label_smoothing": 0.2}])
+def test_each_setting_of_the_recipe_changes_the_weights(changes):
+    assert not torch.equal(trained_alone()["output.weight"], trained_alone(**changes)["output.weight"])
+
+
+def test_muon_moves_kernels_and_leaves_the_rest_to_adam():
+    steps = [trained_alone(kernel_learning_rate=rate, peak_learning_rate=1e-9) for rate in (0.0, 0.01)]
+    moved = {name for name, value in steps[0].items() if (value - steps[1][name]).float().abs().max() > 1e-4}
+    parameters = {name for name in moved if not name.endswith(("running_mean", "running_var"))}
+    assert parameters == {f"features.{number}.0.weight" for number in range(5)}
 
 
 class BrightCorner(torch.nn.Module):
