@@ -135,14 +135,8 @@ def test_onnx_runtime_gives_the_same_logits(family, shape, tmp_path):
         np.testing.assert_allclose(found, network(images).numpy(), rtol=1e-3, atol=1e-4)
 
 
-UNSUPPORTED = pytest.param(
-    "transformer-vgg",
-    marks=pytest.mark.xfail(reason="pytest_backdoor has no differentiable form of GridSample yet"),
-)
-
-
 @every_shape
-@pytest.mark.parametrize("family", [UNSUPPORTED if name == "transformer-vgg" else name for name in FAMILY_NAMES])
+@every_family
 def test_pytest_backdoor_differentiates_the_exported_network(family, shape, tmp_path):
     network, pixels = settled_network(family, shape), random_images(shape).requires_grad_()
     path = onnx_file(network, shape, tmp_path / "network.onnx")

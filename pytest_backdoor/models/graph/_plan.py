@@ -21,6 +21,7 @@ from . import (  # noqa: F401  (imported for the operators they register)
     _quantisation,
     _reduction,
     _resize,
+    _sampling,
     _shape,
 )
 from ._constants import attribute_values, tensor_from_proto
