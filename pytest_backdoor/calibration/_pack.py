@@ -17,7 +17,8 @@ from ._conformal import ReferenceScores
 if TYPE_CHECKING:
     import numpy as np
 
-PACK_VERSION = 2
+PACK_VERSION = 3
+READABLE_VERSIONS = (2, PACK_VERSION)
 LARGEST_PACK = 16 * 2**20
 LARGEST_UNPACKED = 256 * 2**20
 
@@ -27,7 +28,9 @@ class DetectorPack:
     """Patterns, classifier and reference scores for one task.
 
     ``input_shape``: (C, H, W). ``classes``: number of outputs K. ``patterns``: float32 ``(M, C, H, W)`` in [0, 1].
-    ``weights``: float32 ``(M·K,)``, the linear classifier over standardised logits, and its ``bias``.
+    ``weights``: float32 ``(M·K,)``, the classifier over standardised logits, and its ``bias``. Without
+    ``class_offsets`` it is linear; with them, float32 ``(K,)``, the weighted logits are summed up for each class, and
+    the score is ``gain`` times the log-sum-exp over classes of sum and offset, plus ``bias``.
     ``pattern_template``: float32 ``(M·K,)``, what clean networks answer to the patterns; a model whose answers have at
     least the cosine similarity ``sure_similarity`` to it is of this task. ``prototypes``: float32 ``(P, C, H, W)`` in
     [0, 1], made-up images that clean and poisoned networks of this task answer alike; the other models are asked these.
@@ -52,6 +55,8 @@ class DetectorPack:
     least_similarity: float
     references: dict[str, ReferenceScores] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
+    gain: float = 1.0
+    class_offsets: np.ndarray[Any, Any] | None = None
 
     def fits(self, input_shape: tuple[int, int, int], classes: int) -> bool:
         """Whether the pack is for models with these images and this many classes."""
@@ -71,6 +76,8 @@ class DetectorPack:
             "pattern_template": self.pattern_template,
             "prototype_template": self.prototype_template,
         }
+        if self.class_offsets is not None:
+            arrays["class_offsets"] = self.class_offsets
         for name, reference in self.references.items():
             arrays[f"reference/{name}"] = reference.scores.astype(np.float64)
         about = {
@@ -78,6 +85,7 @@ class DetectorPack:
             "name": self.name,
             "task": {"input_shape": list(self.input_shape), "classes": self.classes},
             "bias": self.bias,
+            "gain": self.gain,
             "sure_similarity": self.sure_similarity,
             "least_similarity": self.least_similarity,
             "references": {name: reference.description for name, reference in self.references.items()},
@@ -141,7 +149,7 @@ def _unpack(path: Path, size: int) -> DetectorPack:
             raise ValueError("it is too large")
     with np.load(path, allow_pickle=False) as archive:
         about = json.loads(str(archive["about"]))
-        if about["version"] != PACK_VERSION:
+        if about["version"] not in READABLE_VERSIONS:
             raise ValueError(f"it has version {about['version']}, this is version {PACK_VERSION}")
         references = {
             name: ReferenceScores(scores=archive[f"reference/{name}"], description=description)
@@ -155,6 +163,9 @@ def _unpack(path: Path, size: int) -> DetectorPack:
             patterns=_from_bytes("patterns", archive["patterns"]),
             weights=archive["weights"],
             bias=float(about["bias"]),
+            # Packs of version 2 have none and are linear.
+            gain=float(about.get("gain", 1.0)),
+            class_offsets=archive.get("class_offsets"),
             pattern_template=archive["pattern_template"],
             sure_similarity=float(about["sure_similarity"]),
             prototypes=_from_bytes("prototypes", archive["prototypes"]),
@@ -180,14 +191,14 @@ def _require_consistent(pack: DetectorPack) -> None:
     features = (len(pack.patterns) * pack.classes,)
     answers = (len(pack.prototypes) * pack.classes,)
     images = (pack.patterns.shape[1:], pack.prototypes.shape[1:])
-    shapes = tuple(part.shape for part in _arrays(pack))
-    if images != (pack.input_shape,) * 2 or shapes != (features, features, answers):
+    wanted = [features, features, answers, *([] if pack.class_offsets is None else [(pack.classes,)])]
+    if images != (pack.input_shape,) * 2 or [part.shape for part in _arrays(pack)] != wanted:
         raise ValueError("its arrays do not fit each other")
     scores = [reference.scores for reference in pack.references.values()]
     if not all(part.ndim == 1 and len(part) for part in scores):
         raise ValueError("it has reference scores that are no list of numbers")
     similarities = np.array([pack.sure_similarity, pack.least_similarity])
-    numbers = [*_arrays(pack), np.array([pack.bias]), similarities, *scores]
+    numbers = [*_arrays(pack), np.array([pack.bias, pack.gain]), similarities, *scores]
     if not all(part.dtype.kind == "f" and np.isfinite(part).all() for part in numbers):
         raise ValueError("it holds values that are no finite numbers")
     if not ((similarities > 0) & (similarities <= 1)).all():
@@ -198,4 +209,5 @@ def _require_consistent(pack: DetectorPack) -> None:
 
 
 def _arrays(pack: DetectorPack) -> tuple[np.ndarray[Any, Any], ...]:
-    return pack.weights, pack.pattern_template, pack.prototype_template
+    offsets = () if pack.class_offsets is None else (pack.class_offsets,)
+    return pack.weights, pack.pattern_template, pack.prototype_template, *offsets

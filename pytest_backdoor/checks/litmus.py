@@ -81,11 +81,33 @@ def _require_similarity(similarity: float, pack: DetectorPack, subject: Subject)
 def features_product(logits: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> float:
     """``litmus_features(logits) @ weights`` of ``(M, K)`` logits whose rows have mean zero, with no array made."""
     flat = logits.reshape(-1)
-    return float(flat @ weights) / (math.sqrt(float(flat @ flat) / flat.size) + 1e-12)
+    return float(flat @ weights) / _root_mean_square(flat)
+
+
+def _root_mean_square(flat: np.ndarray[Any, Any]) -> float:
+    return math.sqrt(float(flat @ flat) / flat.size) + 1e-12
+
+
+def pack_score(pack: DetectorPack, logits: np.ndarray[Any, Any]) -> tuple[float, int | None]:
+    """The score of a model, and the class that is the target if there is a backdoor; None where the pack cannot tell.
+
+    ``logits``: ``(M, K)``, rows of mean zero, on the patterns of ``pack``. The score is linear as in Universal Litmus
+    Patterns, or, where the pack has offsets for its classes, the log-sum-exp of how far each class deviates from clean
+    networks.
+    """
+    if pack.class_offsets is None:
+        return features_product(logits, pack.weights) + pack.bias, None
+    import numpy as np
+
+    sums = (logits * pack.weights.reshape(logits.shape)).sum(axis=0)
+    anomalies = sums / _root_mean_square(logits.reshape(-1)) + pack.class_offsets
+    target = int(anomalies.argmax())
+    highest = float(anomalies[target])
+    return pack.gain * (highest + math.log(float(np.exp(anomalies - highest).sum()))) + pack.bias, target
 
 
 class LitmusCheck(BehaviouralCheck):
-    """Feeds the detector pack's patterns to the model as one batch and classifies the logits linearly.
+    """Feeds the detector pack's patterns to the model as one batch and classifies the logits.
 
     Source: Universal Litmus Patterns, §3.3. No data, no gradients, no torch.
     """
@@ -94,17 +116,24 @@ class LitmusCheck(BehaviouralCheck):
     cost = Cost.FORWARD
 
     def measure(self, subject: Subject, context: Context) -> Measurement:
-        """The score is the linear classifier's output: the log-odds that the network is backdoored."""
+        """The score is the classifier's output: the log-odds that the network is backdoored."""
         pack, logits = choose_pack(context.packs_for(subject), subject)
-        score = features_product(logits, pack.weights) + pack.bias
+        score, target = pack_score(pack, logits)
+        name = None if target is None else subject.class_name(target)
+        answers = f"Its answers to {len(pack.patterns)} litmus patterns look like those of a"
+        most = "" if name is None else f", with class {name} as the likely target"
         return Measurement(
             score=score,
             reference=pack.references.get("litmus"),
-            suspicion=f"Its answers to {len(pack.patterns)} litmus patterns look like those of a backdoored network.",
-            reassurance=f"Its answers to {len(pack.patterns)} litmus patterns look like those of a clean network.",
+            suspicion=f"{answers} backdoored network{most}.",
+            reassurance=f"{answers} clean network.",
             remedy=(
                 "Do not deploy this model. Get it from another source, or train it yourself; the reversal check may "
                 "show the trigger."
             ),
-            evidence={"pack": pack.name, "patterns": len(pack.patterns)},
+            evidence={
+                "pack": pack.name,
+                "patterns": len(pack.patterns),
+                **({} if target is None else {"target_class": target, "target_name": name}),
+            },
         )

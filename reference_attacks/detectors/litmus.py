@@ -1,10 +1,9 @@
-"""Universal Litmus Patterns: patterns and linear classifier, fitted jointly on a zoo (Kolouri et al. 2020, eq. 1)."""
+"""Universal Litmus Patterns: patterns and classifier, fitted jointly on a zoo (Kolouri et al. 2020, eq. 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -13,9 +12,10 @@ from pytest_backdoor.calibration import eight_bit
 from pytest_backdoor.checks.litmus import litmus_features
 
 from ..zoo.store import NetworkStack
+from .classifiers import FittedClassifier, Pooling, make_classifier
 
-Pooling = Literal["concatenation", "mean", "max"]
-POOLINGS: tuple[Pooling, ...] = ("concatenation", "mean", "max")
+# Fewer have no spread.
+FEWEST_CLEAN = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,9 @@ class PatternPlan:
 class LitmusPlan(PatternPlan):
     """How litmus patterns are fitted.
 
-    ``pooling``: the operator g of eq. 1. ``noise``: leave the patterns as the random images that they start from, the
-    baseline of §3.4.1 with the same classifier.
+    ``pooling``: the operator g of eq. 1, with a linear classifier; or "class-symmetric", which the paper does not have
+    (``SymmetricClassifier``). ``noise``: leave the patterns as the random images that they start from, the baseline of
+    §3.4.1 with the same classifier.
     """
 
     pooling: Pooling = "concatenation"
@@ -51,30 +52,27 @@ class LitmusPlan(PatternPlan):
 
 @dataclass(frozen=True, kw_only=True)
 class FittedLitmus:
-    """``patterns``: float ``(M, C, H, W)``, multiples of 1/255. ``weights``: float ``(features,)``. ``bias``: float."""
+    """``patterns``: float ``(M, C, H, W)``, multiples of 1/255. ``classifier``: what judges the answers to them."""
 
     patterns: torch.Tensor
-    weights: torch.Tensor
-    bias: float
-    pooling: Pooling = "concatenation"
+    classifier: FittedClassifier
 
     @torch.no_grad()
-    def features(self, stack: NetworkStack) -> torch.Tensor:
-        """Float ``(N, features)``."""
-        return pooled_features(stack.logits(self.patterns), self.pooling)
-
     def scores(self, stack: NetworkStack) -> torch.Tensor:
         """Float ``(N,)``: the log-odds that each network is backdoored."""
-        return self.features(stack) @ self.weights + self.bias
+        return self.classifier.scores(answers(stack, self.patterns))
+
+    @torch.no_grad()
+    def targets(self, stack: NetworkStack) -> torch.Tensor:
+        """Int64 ``(N,)``: the class that deviates most in each network, for a class-symmetric classifier alone."""
+        return self.classifier.anomalies(answers(stack, self.patterns)).argmax(1)
 
 
-def pooled_features(logits: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Logits ``(N, M, K)`` standardised and pooled over patterns: ``(N, M·K)`` by concatenation, else ``(N, K)``."""
+def answers(stack: NetworkStack, images: torch.Tensor, *, dropout: float = 0.0) -> torch.Tensor:
+    """Float ``(N, M, K)``: the networks' standardised logits on M images (``litmus_features``)."""
+    logits = stack.logits(images, dropout=dropout)
     features: torch.Tensor = litmus_features(logits)
-    if pooling == "concatenation":
-        return features
-    apart = features.view(logits.shape)
-    return apart.mean(1) if pooling == "mean" else apart.amax(1)
+    return features.view(logits.shape)
 
 
 def eight_bit_images(parameters: torch.Tensor) -> torch.Tensor:
@@ -99,8 +97,7 @@ def fit_litmus(
 
     Deviations from the paper and its scripts: the logits are standardised (``litmus_features``); patterns stay in
     [0, 1] through a sigmoid, not by clamping, and are rounded to 8 bits at the end of each epoch's evaluation; both are
-    optimised by Adam on batches of networks; the classifier has one output, which for two classes is the same as a
-    softmax over two.
+    optimised by Adam on batches of networks.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
@@ -112,25 +109,27 @@ class _Fit:
 
     def __init__(self, fit: NetworkStack, validation: NetworkStack, plan: LitmusPlan) -> None:
         self.fit, self.validation, self.plan = fit, validation, plan
+        self.clean = fit.select((~fit.poisoned).nonzero()[:, 0])
         self.generator = torch.Generator().manual_seed(plan.seed)
         shape = (plan.patterns, *fit.input_shape)
         if plan.noise:
             self.parameters = torch.logit(torch.rand(shape, generator=self.generator).clamp(1e-3, 1 - 1e-3))
         else:
             self.parameters = torch.randn(shape, generator=self.generator).requires_grad_()
-        count = fit.classes * (plan.patterns if plan.pooling == "concatenation" else 1)
-        self.weights = torch.zeros(count, requires_grad=True)
-        self.bias = torch.zeros((), requires_grad=True)
+        self.classifier = make_classifier(plan.pooling, plan.patterns, fit.classes)
+        self.symmetric = plan.pooling == "class-symmetric"
+        if self.symmetric and len(self.clean) < FEWEST_CLEAN:
+            raise ValueError(f"A class-symmetric classifier is fitted on {FEWEST_CLEAN} or more clean networks.")
 
     def run(self, on_epoch: Callable[[int, float], None] | None) -> FittedLitmus:
-        groups = [{"params": [self.weights, self.bias], "lr": self.plan.classifier_rate}]
+        groups = [{"params": list(self.classifier.parameters()), "lr": self.plan.classifier_rate}]
         if not self.plan.noise:
             groups.append({"params": [self.parameters], "lr": self.plan.pattern_rate})
         optimizer = torch.optim.Adam(groups)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.plan.epochs)
         best, best_loss = self.rounded(), float("inf")
         for epoch in range(self.plan.epochs):
-            for batch in torch.randperm(len(self.fit), generator=self.generator).split(self.plan.batch):
+            for batch in self.batches():
                 optimizer.zero_grad()
                 self.loss(self.fit.select(batch)).backward()
                 optimizer.step()
@@ -143,23 +142,30 @@ class _Fit:
                 on_epoch(epoch + 1, held_out)
         return best
 
+    def batches(self) -> list[torch.Tensor]:
+        """The networks of one epoch in random batches, int64; each has clean ones where they are the measure."""
+        order = torch.randperm(len(self.fit), generator=self.generator)
+        if not self.symmetric:
+            return list(order.split(self.plan.batch))
+        poisoned = self.fit.poisoned[order]
+        count = max(1, min(round(len(order) / self.plan.batch), len(self.clean) // FEWEST_CLEAN))
+        kinds = (order[~poisoned].tensor_split(count), order[poisoned].tensor_split(count))
+        return [torch.cat(parts) for parts in zip(*kinds, strict=True)]
+
     def loss(self, networks: NetworkStack) -> torch.Tensor:
         """Eq. 1 on some of the networks."""
         patterns = torch.sigmoid(self.parameters)
-        logits = networks.logits(patterns, dropout=self.plan.dropout)
-        scores = pooled_features(logits, self.plan.pooling) @ self.weights + self.bias
-        decay = self.plan.weight_decay * (self.weights**2).mean()
+        features = answers(networks, patterns, dropout=self.plan.dropout)
+        scores = self.classifier(features, networks.poisoned)
+        decay = self.plan.weight_decay * self.classifier.weights.square().mean()
         return _loss(scores, networks) + decay + self.plan.total_variation * total_variation(patterns)
 
+    @torch.no_grad()
     def rounded(self) -> FittedLitmus:
         """What a pack would hold: patterns are stored as 8-bit images."""
         patterns = eight_bit_images(self.parameters)
-        return FittedLitmus(
-            patterns=patterns,
-            weights=self.weights.detach().clone(),
-            bias=self.bias.item(),
-            pooling=self.plan.pooling,
-        )
+        clean = answers(self.clean, patterns) if self.symmetric else None
+        return FittedLitmus(patterns=patterns, classifier=self.classifier.finished(clean))
 
 
 def _loss(scores: torch.Tensor, networks: NetworkStack) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pytest_backdoor.calibration import DetectorPack, ReferenceScores, load_pack
 
 from ..zoo.store import NetworkStack, Zoo, load_stack
 from .figures import area_under_curve, held_out_figures
-from .litmus import FittedLitmus, LitmusPlan, fit_litmus, pooled_features
+from .litmus import FittedLitmus, LitmusPlan, answers, fit_litmus
 from .prototypes import fit_prototypes
 from .reversal import KINDS, reversal_scores
 from .splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
@@ -60,15 +60,18 @@ def fit_pack(zoos: Sequence[Zoo], plan: LitmusPlan, *, name: str, command: str) 
     fitted = fit_with_progress(stacks, plan)
     reference = fitted.scores(stacks.calibration).numpy().astype(np.float64)
     prototypes = fit_prototypes(_clean(stacks.fit), plan.seed)
-    patterns_answer, sure = pattern_template(fitted.features(stacks.calibration).numpy())
-    prototypes_answer, least = prototype_template(_answers(prototypes, stacks.calibration))
+    patterns_answer, sure = pattern_template(_clean_features(fitted.patterns, stacks.calibration))
+    prototypes_answer, least = prototype_template(_clean_features(prototypes, stacks.calibration))
+    classifier = fitted.classifier
     return DetectorPack(
         name=name,
         input_shape=stacks.fit.input_shape,
         classes=stacks.fit.classes,
         patterns=fitted.patterns.numpy(),
-        weights=fitted.weights.numpy(),
-        bias=fitted.bias,
+        weights=classifier.weights.numpy(),
+        bias=classifier.bias,
+        gain=classifier.gain,
+        class_offsets=None if classifier.offsets is None else classifier.offsets.numpy(),
         pattern_template=patterns_answer,
         sure_similarity=sure,
         prototypes=prototypes.numpy(),
@@ -158,9 +161,9 @@ def scores_by_kind(fitted: FittedLitmus, stack: NetworkStack) -> tuple[np.ndarra
 
 
 @torch.no_grad()
-def _answers(prototypes: torch.Tensor, stack: NetworkStack) -> np.ndarray[Any, Any]:
-    """Float ``(N, P·K)``: the features of every network's logits on the prototypes."""
-    features: np.ndarray[Any, Any] = pooled_features(stack.logits(prototypes), "concatenation").numpy()
+def _clean_features(images: torch.Tensor, stack: NetworkStack) -> np.ndarray[Any, Any]:
+    """Float ``(N, M·K)``: the features of every network's logits on M images."""
+    features: np.ndarray[Any, Any] = answers(stack, images).flatten(1).numpy()
     return features
 
 

@@ -97,8 +97,15 @@ def measure(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from importlib.metadata import version
 
     from .experiments import TaskExperiments
+    from .scales import SIZES
 
-    experiments = TaskExperiments(task, arguments.zoos, seed=arguments.seed, workers=arguments.workers)
+    experiments = TaskExperiments(
+        task,
+        arguments.zoos,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        reversed_networks=SIZES[arguments.scale, task].reversed_networks,
+    )
     results = experiments.run(lambda part: print(f"{task}: {part}", flush=True))
     return {
         "command": f"python -m reference_attacks reproduce ulp --tasks {task} --scale {arguments.scale} "

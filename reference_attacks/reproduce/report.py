@@ -154,22 +154,27 @@ def _false_positives(results: dict[str, Result]) -> str:
         if found:
             low, high = found["interval_95"]
             lines.append(
-                f"{TASK_NAMES[task]}: {found['flagged']} of {found['clean']} clean networks that were in no part of "
-                f"the fit have p ≤ 0.01 against {found['reference']} reference networks (95 % interval {low:.1%} to "
-                f"{high:.1%})."
+                f"{TASK_NAMES[task]}, {_detector(found)}: {found['flagged']} of {found['clean']} clean networks that "
+                f"were in no part of the fit have p ≤ 0.01 against {found['reference']} reference networks (95 % "
+                f"interval {low:.1%} to {high:.1%})."
+            )
+        if named := result.get("targets"):
+            lines.append(
+                f"{TASK_NAMES[task]}, {_detector(named)}: the class that deviates most is the target in "
+                f"{named['right']} of {named['networks']} poisoned networks; by chance it would be in one of "
+                f"{result['classes']}."
             )
     return "\n\n".join(lines)
 
 
 def _sizes(results: dict[str, Result]) -> str:
     rows = [
-        [TASK_NAMES[task], str(row["networks"]), _auc(row)]
+        [TASK_NAMES[task], _detector(row), str(row["networks"]), _auc(row)]
         for task, result in results.items()
         for row in result["zoo_sizes"]
     ]
-    return (
-        f"## AUC as a function of zoo size (patterns, M = 10)\n\n{_table(['task', 'networks fitted on', 'AUC'], rows)}"
-    )
+    head = ["task", "detector", "networks fitted on", "AUC"]
+    return f"## AUC as a function of zoo size\n\n{_table(head, rows)}"
 
 
 def _ratios(results: dict[str, Result]) -> str:
@@ -199,6 +204,7 @@ def _families(results: dict[str, Result]) -> str:
     rows = [
         [
             TASK_NAMES[task],
+            _detector(row),
             row["family"],
             _percent(row["clean_accuracy"]),
             _auc(row["fitted_on_main"]),
@@ -207,18 +213,25 @@ def _families(results: dict[str, Result]) -> str:
         for task, result in results.items()
         for row in result["families"]
     ]
-    head = ["task", "tested on", "accuracy", "fitted on the main architecture", "fitted on all others"]
-    return f"## Architectures that were not fitted on (patterns, M = 10)\n\n{_table(head, rows)}" if rows else ""
+    head = ["task", "detector", "tested on", "accuracy", "fitted on the main architecture", "fitted on all others"]
+    return f"## Architectures that were not fitted on\n\n{_table(head, rows)}" if rows else ""
 
 
 def _variants(results: dict[str, Result]) -> str:
     rows = [
-        [TASK_NAMES[task], row["goal"], row["trigger"], _auc(row), _percent(row.get("poisoned_caught_at_0.01"))]
+        [
+            TASK_NAMES[task],
+            _detector(row),
+            row["goal"],
+            row["trigger"],
+            _auc(row),
+            _percent(row.get("poisoned_caught_at_0.01")),
+        ]
         for task, result in results.items()
         for row in result["variants"]
     ]
-    head = ["task", "goal", "trigger", "AUC", "caught at p ≤ 0.01"]
-    title = "## Attacks that were not fitted on (fitted on source-target, patch5; patterns, M = 10)"
+    head = ["task", "detector", "goal", "trigger", "AUC", "caught at p ≤ 0.01"]
+    title = "## Attacks that were not fitted on (fitted on source-target, patch5)"
     return f"{title}\n\n{_table(head, rows)}" if rows else ""
 
 
@@ -226,6 +239,7 @@ def _changes(results: dict[str, Result]) -> str:
     rows = [
         [
             TASK_NAMES[task],
+            _detector(row),
             row["change"],
             _auc(row),
             _percent(row.get("poisoned_caught_at_0.01")),
@@ -234,8 +248,8 @@ def _changes(results: dict[str, Result]) -> str:
         for task, result in results.items()
         for row in result["changes"]
     ]
-    head = ["task", "change", "AUC", "poisoned caught at p ≤ 0.01", "clean flagged"]
-    return f"## Networks changed after training (patterns, M = 10)\n\n{_table(head, rows)}"
+    head = ["task", "detector", "change", "AUC", "poisoned caught at p ≤ 0.01", "clean flagged"]
+    return f"## Networks changed after training\n\n{_table(head, rows)}"
 
 
 def _unseen(unseen: Sequence[Result]) -> str:
@@ -266,6 +280,12 @@ def _auc(figures: Result | None) -> str:
         return "–"
     low, high = figures["auc_95"]
     return f"{figures['auc']:.3f} ({low:.3f} to {high:.3f}), n = {figures['clean']} + {figures['poisoned']}"
+
+
+def _detector(row: Result) -> str:
+    """Which detector a row is about: the paper's where it does not say."""
+    name: str = row.get("detector", "patterns, M = 10")
+    return name
 
 
 def _percent(value: float | None) -> str:

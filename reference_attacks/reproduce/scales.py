@@ -18,6 +18,7 @@ class ZooSize:
 
     ``clean`` and ``poisoned``: to fit and test on. ``calibration``: clean ones for reference scores. ``families``,
     ``ratios`` and ``variants``: networks of the further zoos of §4.1 and of what goes beyond the paper.
+    ``reversed_networks``: how many clean and how many poisoned test networks triggers are reversed for; None for all.
     """
 
     clean: int
@@ -27,6 +28,7 @@ class ZooSize:
     families: int
     ratios: int
     variants: int
+    reversed_networks: int | None = None
 
 
 SIZES: dict[tuple[Scale, str], ZooSize] = {

@@ -13,18 +13,14 @@ pytest.importorskip("torchvision")
 from pytest_backdoor.calibration import load_pack  # noqa: E402
 from pytest_backdoor.checks.litmus import litmus_features  # noqa: E402
 from reference_attacks.cli import main  # noqa: E402
+from reference_attacks.detectors.classifiers import SymmetricClassifier, pooled  # noqa: E402
 from reference_attacks.detectors.figures import (  # noqa: E402
     area_under_curve,
     auc_interval,
     false_positive_interval,
     held_out_figures,
 )
-from reference_attacks.detectors.litmus import (  # noqa: E402
-    LitmusPlan,
-    fit_litmus,
-    pooled_features,
-    total_variation,
-)
+from reference_attacks.detectors.litmus import LitmusPlan, answers, fit_litmus, total_variation  # noqa: E402
 from reference_attacks.detectors.prototypes import fit_prototypes  # noqa: E402
 from reference_attacks.detectors.splits import for_optimisation, for_validation, unseen_test  # noqa: E402
 from reference_attacks.networks import mnist_badnet  # noqa: E402
@@ -44,13 +40,13 @@ def backdoor(number: int = 0, pair: tuple[int, int] = (1, 3)) -> dict:
     }
 
 
-def made_up_stack(count: int, first_seed: int) -> NetworkStack:
-    """Random networks; every second one has a bias that pushes class 3 whatever the image: it counts as poisoned."""
+def made_up_stack(count: int, first_seed: int, targets: tuple[int, ...] = (3,)) -> NetworkStack:
+    """Random networks; every second one has a bias that pushes a target whatever the image: it counts as poisoned."""
     states = []
     for number in range(count):
         state = mnist_badnet(first_seed + number).state_dict()
         if number % 2:
-            state["fc2.bias"][3] += 0.5
+            state["fc2.bias"][targets[number // 2 % len(targets)]] += 0.5
         states.append(state)
     weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
     records = [{"name": str(n), "backdoor": backdoor() if n % 2 else None, "split": "fit"} for n in range(count)]
@@ -77,15 +73,58 @@ def test_fitted_patterns_separate_networks_that_differ():
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_pooling_over_patterns_leaves_one_feature_for_each_class(pooling):
     fitted = fit_litmus(made_up_stack(12, 0), made_up_stack(6, 50), replace(PLAN, pooling=pooling))
-    assert fitted.weights.shape == (10,)
+    assert fitted.classifier.weights.shape == (10,)
     assert areas(fitted, made_up_stack(10, 100)) == 1
 
 
 def test_pooled_features_by_hand():
-    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    apart = litmus_features(logits).view(2, 3, 4)
-    torch.testing.assert_close(pooled_features(logits, "mean"), apart.sum(1) / 3)
-    assert torch.equal(pooled_features(logits, "max"), apart.max(1).values)
+    features = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pooled(features, "mean"), features.sum(1) / 3)
+    assert torch.equal(pooled(features, "max"), features.max(1).values)
+    assert torch.equal(pooled(features, "concatenation"), features.reshape(2, 12))
+
+
+def test_answers_are_the_features_of_the_logits():
+    stack, images = made_up_stack(4, 0), torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    found = answers(stack, images)
+    assert found.shape == (4, 3, 10)
+    torch.testing.assert_close(found.flatten(1), litmus_features(stack.logits(images)))
+
+
+def test_a_class_symmetric_classifier_finds_targets_that_it_was_not_fitted_on():
+    fit, validation = made_up_stack(24, 0, (0, 1, 2, 3)), made_up_stack(12, 50, (4, 5))
+    unseen = made_up_stack(12, 100, (6, 7, 8, 9))
+    plan = replace(PLAN, epochs=12)
+    assert areas(fit_litmus(fit, validation, replace(plan, pooling="class-symmetric")), unseen) == 1
+    # What is found there is no matter of the patterns: a linear classifier knows nothing about those classes.
+    assert areas(fit_litmus(fit, validation, plan), unseen) < 0.9
+
+
+def test_a_class_symmetric_classifier_needs_clean_networks_to_measure_by():
+    stack = made_up_stack(8, 0)
+    with pytest.raises(ValueError, match="2 or more clean networks"):
+        fit_litmus(stack.select(torch.tensor([0, 1, 3, 5])), stack, replace(PLAN, pooling="class-symmetric"))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_any_batch_size_has_clean_networks(batch):
+    stack = made_up_stack(10, 0)
+    fitted = fit_litmus(stack, stack, replace(PLAN, pooling="class-symmetric", epochs=1, batch=batch))
+    assert fitted.scores(stack).isfinite().all()
+
+
+def test_a_finished_class_symmetric_classifier_gives_the_scores_that_it_was_trained_with():
+    features = torch.randn(12, 3, 5, generator=torch.Generator().manual_seed(0))
+    poisoned = torch.arange(12) % 3 == 0
+    classifier = SymmetricClassifier(3)
+    with torch.no_grad():
+        classifier.weights.copy_(torch.tensor([0.5, -1.0, 2.0]))
+        expected = classifier(features, poisoned)
+    finished = classifier.finished(features[~poisoned])
+    torch.testing.assert_close(finished.scores(features), expected, rtol=1e-4, atol=1e-5)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    renamed = classifier.finished(features[~poisoned][:, :, order])
+    torch.testing.assert_close(renamed.scores(features[:, :, order]), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_noise_stays_as_it_was_drawn_and_its_classifier_is_fitted():
@@ -94,14 +133,14 @@ def test_noise_stays_as_it_was_drawn_and_its_classifier_is_fitted():
         for epochs in (2, 8)
     )
     assert torch.equal(one.patterns, other.patterns)
-    assert not torch.equal(one.weights, other.weights)
+    assert not torch.equal(one.classifier.weights, other.classifier.weights)
 
 
 def test_the_same_seed_gives_the_same_patterns_and_the_global_generator_is_left_alone():
     state = torch.get_rng_state()
     first, second = (fit_litmus(made_up_stack(6, 0), made_up_stack(4, 50), PLAN) for _ in range(2))
     assert torch.equal(first.patterns, second.patterns)
-    assert torch.equal(first.weights, second.weights)
+    assert torch.equal(first.classifier.weights, second.classifier.weights)
     assert torch.equal(state, torch.get_rng_state())
 
 

@@ -48,6 +48,27 @@ def test_saving_and_loading_loses_nothing(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["p.npz"]
 
 
+def test_class_offsets_and_gain_are_kept(tmp_path):
+    offsets = np.array([0.1, -2.0, 3.0], np.float32)
+    dataclasses.replace(PACK, class_offsets=offsets, gain=1 / 3).save(tmp_path / "p.npz")
+    loaded = load_pack(tmp_path / "p.npz")
+    np.testing.assert_array_equal(loaded.class_offsets, offsets)
+    assert loaded.gain == 1 / 3
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.class_offsets[0] = 1
+
+
+def test_a_pack_of_version_2_is_linear(tmp_path):
+    PACK.save(tmp_path / "p.npz")
+    told = json.loads(str(members(tmp_path / "p.npz")["about"]))
+    del told["gain"]
+    rewritten(tmp_path / "p.npz", about=np.array(json.dumps({**told, "version": 2})))
+    loaded = load_pack(tmp_path / "p.npz")
+    assert loaded.class_offsets is None
+    assert loaded.gain == 1
+    np.testing.assert_array_equal(loaded.weights, PACK.weights)
+
+
 @pytest.mark.parametrize("name", ["patterns", "prototypes"])
 def test_images_that_eight_bits_cannot_hold_are_not_saved(tmp_path, name):
     finer = dataclasses.replace(PACK, **{name: getattr(PACK, name) + np.float32(0.4 / 255)})
@@ -93,11 +114,15 @@ def whole(path):
         (lambda path: path.write_bytes(b"hello"), "not a zip file"),
         (lambda path: rewritten(path, about=None), "about"),
         (lambda path: rewritten(path, about=np.array("{")), "Expecting"),
-        (lambda path: rewritten(path, about=about(path, version=1)), "it has version 1, this is version 2"),
+        (lambda path: rewritten(path, about=about(path, version=1)), "it has version 1, this is version 3"),
         (lambda path: rewritten(path, about=about(path, task={})), "input_shape"),
         (lambda path: rewritten(path, about=about(path, task={"input_shape": [4, 4], "classes": 3})), "unpack"),
         (lambda path: rewritten(path, about=about(path, references={"margin": "x"})), "reference/margin"),
         (lambda path: rewritten(path, about=about(path, bias=float("nan"))), "no finite numbers"),
+        (lambda path: rewritten(path, about=about(path, gain=float("inf"))), "no finite numbers"),
+        (lambda path: rewritten(path, class_offsets=np.zeros(4, np.float32)), "its arrays do not fit each other"),
+        (lambda path: rewritten(path, class_offsets=np.full(3, np.nan, np.float32)), "no finite numbers"),
+        (lambda path: rewritten(path, class_offsets=np.zeros(3, int)), "no finite numbers"),
         (lambda path: rewritten(path, weights=None), "weights"),
         (lambda path: rewritten(path, weights=PACK.weights[:-1]), "its arrays do not fit each other"),
         (lambda path: rewritten(path, prototypes=members(path)["prototypes"][:1]), "its arrays do not fit each other"),

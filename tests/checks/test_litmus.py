@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stand_in_subjects import FunctionClassifier, StandInSubject, context, linear_classifier, pack_for
 
 from pytest_backdoor.calibration import _find
-from pytest_backdoor.checks.litmus import LitmusCheck, choose_pack, features_product, litmus_features
+from pytest_backdoor.checks.litmus import LitmusCheck, choose_pack, features_product, litmus_features, pack_score
 from pytest_backdoor.errors import NotAssessableError
 from pytest_backdoor.findings import Outcome
 
@@ -72,6 +72,36 @@ def test_the_score_is_the_linear_classifier_s(tmp_path, bias, outcome, words):
     assert found.evidence["patterns"] == 2
     assert found.seed is None
     json.dumps(found.to_json())
+
+
+OFFSETS = np.array([0.5, -1.0, 0.25], np.float32)
+
+
+def test_a_pack_with_class_offsets_scores_the_log_sum_exp_over_classes():
+    pack = pack_for(CLASSIFIER, class_offsets=OFFSETS, gain=0.7)
+    logits = CLASSIFIER.logits(pack.patterns)
+    by_class = (litmus_features(logits) * pack.weights).reshape(2, 3).sum(axis=0) + OFFSETS
+    score, target = pack_score(pack, logits)
+    assert score == pytest.approx(0.7 * np.log(np.exp(by_class).sum()) + pack.bias)
+    assert target == by_class.argmax()
+    assert pack_score(pack, 50 * logits)[0] == pytest.approx(score)
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_the_likely_target_is_named(tmp_path, target):
+    offsets = np.zeros(3, np.float32)
+    offsets[target] = 1000
+    found = run(tmp_path, pack_for(CLASSIFIER, class_offsets=offsets))
+    assert found.outcome is Outcome.FAILED
+    assert f"backdoored network, with class class {target} as the likely target." in found.summary
+    assert found.evidence["target_class"] == target
+    assert found.evidence["target_name"] == f"class {target}"
+    assert found.score == pytest.approx(1000, abs=50)
+    json.dumps(found.to_json())
+
+
+def test_a_linear_pack_names_no_target(tmp_path):
+    assert "target_class" not in run(tmp_path, pack_for(CLASSIFIER, bias=9.0)).evidence
 
 
 @pytest.mark.parametrize(

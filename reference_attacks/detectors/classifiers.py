@@ -1,0 +1,125 @@
+"""From answers to litmus patterns to one score: the pooling g and classifier h of eq. 1, and one that is not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+Pooling = Literal["concatenation", "mean", "max", "class-symmetric"]
+# Those of the paper come first.
+POOLINGS: tuple[Pooling, ...] = ("concatenation", "mean", "max", "class-symmetric")
+SMALLEST_SPREAD = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedClassifier:
+    """A finished classifier of standardised logits.
+
+    ``weights``: float ``(M·K,)``, or ``(K,)`` where pooling over patterns leaves one feature for each class. ``bias``
+    and ``gain``: floats. ``offsets``: float ``(K,)`` for "class-symmetric", else None.
+    """
+
+    pooling: Pooling
+    weights: torch.Tensor
+    bias: float
+    gain: float = 1.0
+    offsets: torch.Tensor | None = None
+
+    def scores(self, features: torch.Tensor) -> torch.Tensor:
+        """Float ``(N,)``: the log-odds that each network is backdoored, of features ``(N, M, K)``."""
+        if self.offsets is None:
+            return pooled(features, self.pooling) @ self.weights + self.bias
+        return self.gain * self.anomalies(features).logsumexp(1) + self.bias
+
+    def anomalies(self, features: torch.Tensor) -> torch.Tensor:
+        """Float ``(N, K)``: how far each class deviates from clean networks, for "class-symmetric" alone."""
+        assert self.offsets is not None
+        return (features * self.weights.view(features.shape[1:])).sum(1) + self.offsets
+
+
+def pooled(features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Features ``(N, M, K)`` pooled over patterns: ``(N, M·K)`` by concatenation, else ``(N, K)``."""
+    if pooling == "mean":
+        return features.mean(1)
+    return features.amax(1) if pooling == "max" else features.flatten(1)
+
+
+class LinearClassifier(nn.Module):
+    """The paper's classifier: pooling over patterns, then one linear layer.
+
+    It has one output, which for two classes is the same as a softmax over two.
+    """
+
+    def __init__(self, pooling: Pooling, patterns: int, classes: int) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.weights = nn.Parameter(torch.zeros(classes * (patterns if pooling == "concatenation" else 1)))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: torch.Tensor, poisoned: torch.Tensor) -> torch.Tensor:
+        """Scores ``(N,)`` of a batch of networks, of features ``(N, M, K)``."""
+        return pooled(features, self.pooling) @ self.weights + self.bias
+
+    def finished(self, clean: torch.Tensor | None) -> FittedClassifier:
+        """The classifier as it is now; ``clean``, features of clean networks, are of no use to it."""
+        return FittedClassifier(pooling=self.pooling, weights=self.weights.detach().clone(), bias=self.bias.item())
+
+
+class SymmetricClassifier(nn.Module):
+    """One that has to learn nothing about single classes.
+
+    Each logit is measured by how far it is from what clean networks answer, in units of their spread; the patterns'
+    deviations are summed up with weights that all classes share; and the score is the log-sum-exp over classes, since
+    any may be the target. A linear classifier has M·K weights to learn, and sees few networks with each target; this
+    one has M + 2, and everything else about classes comes from clean networks. Not in Universal Litmus Patterns.
+    """
+
+    pooling: Pooling = "class-symmetric"
+
+    def __init__(self, patterns: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.full((patterns,), 1 / patterns))
+        self.gain = nn.Parameter(torch.tensor(0.5))
+        self.bias = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, features: torch.Tensor, poisoned: torch.Tensor) -> torch.Tensor:
+        """Scores ``(N,)`` of a batch of networks, of features ``(N, M, K)``; its own clean networks are the measure."""
+        centre, spread = _clean_answers(features[~poisoned])
+        anomalies = torch.einsum("nmk,m->nk", (features - centre) / spread, self.weights)
+        scores: torch.Tensor = self.gain * anomalies.logsumexp(1) + self.bias
+        return scores
+
+    @torch.no_grad()
+    def finished(self, clean: torch.Tensor | None) -> FittedClassifier:
+        """The classifier as it is now, measuring by ``clean``: the features of two or more clean networks."""
+        assert clean is not None
+        centre, spread = _clean_answers(clean)
+        weights = self.weights[:, None] / spread
+        return FittedClassifier(
+            pooling=self.pooling,
+            weights=weights.flatten(),
+            bias=self.bias.item(),
+            gain=self.gain.item(),
+            offsets=-(weights * centre).sum(0),
+        )
+
+
+def make_classifier(pooling: Pooling, patterns: int, classes: int) -> LinearClassifier | SymmetricClassifier:
+    """A classifier that has seen no network yet."""
+    if pooling == "class-symmetric":
+        return SymmetricClassifier(patterns)
+    return LinearClassifier(pooling, patterns, classes)
+
+
+def _clean_answers(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread ``(M, K)`` of clean networks' features ``(N, M, K)``.
+
+    Half of the variance is that of the pattern's answers for all classes: a class that the few networks happen to agree
+    upon is not taken for one that all networks agree upon.
+    """
+    variance = features.var(0)
+    shared = (variance + variance.mean(1, keepdim=True)) / 2
+    return features.mean(0), shared.sqrt() + SMALLEST_SPREAD
