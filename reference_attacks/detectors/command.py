@@ -36,6 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     fit.add_argument("--results", type=Path, metavar="DIR", help="folder for the held-out figures (NAME.json, NAME.md)")
     fit.add_argument("--name", help="name of the pack; default: that of the zoo's task")
     fit.add_argument("--patterns", type=int, default=10, metavar="M", help="number of patterns; default: %(default)s")
+    fit.add_argument(
+        "--pooling",
+        choices=["class-symmetric", "concatenation"],
+        default="class-symmetric",
+        help="the classifier: alike for every class, which needs fewer networks, or the paper's; default: %(default)s",
+    )
     fit.add_argument("--epochs", type=int, metavar="N", help="passes over the networks")
     fit.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     fit.add_argument(
@@ -62,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     zoos = [load_zoo(folder) for folder in arguments.zoo]
     name = arguments.name or Path(zoos[0].plan["task"]).name
-    chosen: dict[str, Any] = {"patterns": arguments.patterns, "seed": arguments.seed}
+    chosen: dict[str, Any] = {"patterns": arguments.patterns, "seed": arguments.seed, "pooling": arguments.pooling}
     if arguments.epochs:
         chosen["epochs"] = arguments.epochs
     pack = fit_pack(zoos, LitmusPlan(**chosen), name=name, command=recorded_command(arguments, name))
@@ -83,7 +89,8 @@ def recorded_command(arguments: argparse.Namespace, name: str) -> str:
     kept = f"--reversal-from {arguments.reversal_from.name} " if arguments.reversal_from else ""
     return (
         f"python -m reference_attacks litmus fit {' '.join(f'--zoo {zoo.name}' for zoo in arguments.zoo)} "
-        f"--name {name} --patterns {arguments.patterns} --seed {arguments.seed} {kept}--out {name}.npz"
+        f"--name {name} --patterns {arguments.patterns} --pooling {arguments.pooling} --seed {arguments.seed} "
+        f"{kept}--out {name}.npz"
     )
 
 
@@ -124,9 +131,17 @@ def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
         *(_row(label, values) for label, values in _detectors(figures)),
         "",
         f"The litmus detector's AUC on the networks that it was fitted on is {figures['litmus']['fit_auc']:.3f}.",
+        *_targets(figures["litmus"]),
         "",
     ]
     return "\n".join(lines)
+
+
+def _targets(litmus: dict[str, Any]) -> list[str]:
+    if "targets_right" not in litmus:
+        return []
+    found, count = litmus["targets_right"], litmus["poisoned"]
+    return [f"The class that it names as the likely target is the target in {found} of {count} poisoned test networks."]
 
 
 def _architectures(families: dict[str, list[str]]) -> str:
@@ -135,7 +150,7 @@ def _architectures(families: dict[str, list[str]]) -> str:
 
 
 def _detectors(figures: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    detectors = [(f"litmus, M = {figures['plan']['patterns']}", figures["litmus"])]
+    detectors = [(f"litmus, M = {figures['plan']['patterns']}, {figures['plan']['pooling']}", figures["litmus"])]
     return detectors + [(f"reversal on {kind}", values) for kind, values in figures.get("reversal", {}).items()]
 
 

@@ -147,11 +147,21 @@ def take_reversal(pack: DetectorPack, path: Path) -> DetectorPack:
 
 
 def litmus_figures(fitted: FittedLitmus, stacks: Stacks, reference: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Area under the ROC curve on the fit and the test networks, and rates at fixed significance."""
+    """Area under the ROC curve on the fit and the test networks, rates at fixed significance, and targets found."""
     fit_clean, fit_poisoned = scores_by_kind(fitted, stacks.fit)
     clean, backdoored = scores_by_kind(fitted, stacks.test)
     fit_auc = round(area_under_curve(fit_clean, fit_poisoned), 4)
-    return {"fit_auc": fit_auc, **held_out_figures(clean, backdoored, reference)}
+    figures = {"fit_auc": fit_auc, **held_out_figures(clean, backdoored, reference)}
+    if fitted.classifier.offsets is not None:
+        figures["targets_right"] = targets_found(fitted, stacks.test)
+    return figures
+
+
+def targets_found(fitted: FittedLitmus, stack: NetworkStack) -> int:
+    """In how many poisoned networks the class that deviates most is the target, for a class-symmetric classifier."""
+    named = fitted.targets(stack).tolist()
+    backdoors = [record["backdoor"] for record in stack.records]
+    return sum(made is not None and made["target"] == target for made, target in zip(backdoors, named, strict=True))
 
 
 def scores_by_kind(fitted: FittedLitmus, stack: NetworkStack) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 from ..detectors.classifiers import Pooling
 from ..detectors.figures import false_positive_interval, held_out_figures, p_values
 from ..detectors.litmus import FittedLitmus, LitmusPlan, fit_litmus
-from ..detectors.packing import scores_by_kind
+from ..detectors.packing import scores_by_kind, targets_found
 from ..detectors.reversal import reversal_scores
 from ..detectors.splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
 from ..zoo.store import NetworkStack, Zoo, load_stack, load_zoo
@@ -119,10 +119,8 @@ class TaskExperiments:
 
     def targets(self) -> Result:
         """How often the class that deviates most is the target, among the poisoned test networks."""
-        backdoored = [record for record in self.test.records if poisoned(record)]
-        named = self.fitted(self.best).targets(self.test)[self.test.poisoned].tolist()
-        right = sum(target == record["backdoor"]["target"] for target, record in zip(named, backdoored, strict=True))
-        return {"detector": BEST, "networks": len(backdoored), "right": right}
+        right = targets_found(self.fitted(self.best), self.test)
+        return {"detector": BEST, "networks": int(self.test.poisoned.sum()), "right": right}
 
     def zoo_sizes(self) -> list[Result]:
         """AUC of ten patterns fitted on a part of the networks, with the paper's classifier and with the best."""

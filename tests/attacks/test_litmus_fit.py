@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
 from pytest_backdoor.calibration import load_pack  # noqa: E402
-from pytest_backdoor.checks.litmus import litmus_features  # noqa: E402
+from pytest_backdoor.checks.litmus import litmus_features, pack_score  # noqa: E402
 from reference_attacks.cli import main  # noqa: E402
 from reference_attacks.detectors.classifiers import SymmetricClassifier, pooled  # noqa: E402
 from reference_attacks.detectors.figures import (  # noqa: E402
@@ -22,9 +22,14 @@ from reference_attacks.detectors.figures import (  # noqa: E402
 )
 from reference_attacks.detectors.litmus import LitmusPlan, answers, fit_litmus, total_variation  # noqa: E402
 from reference_attacks.detectors.prototypes import fit_prototypes  # noqa: E402
-from reference_attacks.detectors.splits import for_optimisation, for_validation, unseen_test  # noqa: E402
+from reference_attacks.detectors.splits import (  # noqa: E402
+    for_calibration,
+    for_optimisation,
+    for_validation,
+    unseen_test,
+)
 from reference_attacks.networks import mnist_badnet  # noqa: E402
-from reference_attacks.zoo.store import FamilyStack, NetworkStack, Zoo  # noqa: E402
+from reference_attacks.zoo.store import FamilyStack, NetworkStack, Zoo, load_stack, load_zoo  # noqa: E402
 
 SHAPE = (1, 28, 28)
 
@@ -259,18 +264,26 @@ def write_zoo(zoo: Path) -> None:
     (zoo / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_command_writes_a_pack_and_its_figures(tmp_path):
+@pytest.mark.parametrize("pooling", ["class-symmetric", "concatenation"])
+def test_command_writes_a_pack_and_its_figures(tmp_path, pooling):
     write_zoo(tmp_path / "zoo")
     out, results = tmp_path / "pack.npz", tmp_path / "results"
     command = ["litmus", "fit", "--zoo", str(tmp_path / "zoo"), "--out", str(out), "--results", str(results)]
-    assert main([*command, "--patterns", "2", "--epochs", "2", "--no-reversal"]) == 0
+    assert main([*command, "--patterns", "2", "--epochs", "2", "--no-reversal", "--pooling", pooling]) == 0
     pack = load_pack(out)
+    zoo = load_zoo(tmp_path / "zoo")
+    networks = load_stack([zoo], for_calibration).logits(torch.tensor(pack.patterns)).numpy()
+    scores = [pack_score(pack, logits - logits.mean(-1, keepdims=True))[0] for logits in networks]
+    np.testing.assert_allclose(scores, pack.references["litmus"].scores, rtol=1e-3, atol=1e-4)
+    assert (pack.class_offsets is None) == (pooling == "concatenation")
     assert pack.patterns.shape == (2, *SHAPE)
     assert len(pack.references["litmus"].scores) == 4
     assert str(tmp_path) not in json.dumps(pack.built)
     figures = json.loads((results / "pack-mnist.json").read_text())
     assert figures["networks"]["test"] == {"clean": 3, "poisoned": 3}
-    assert "| litmus, M = 2 |" in (results / "pack-mnist.md").read_text()
+    text = (results / "pack-mnist.md").read_text()
+    assert f"| litmus, M = 2, {pooling} |" in text
+    assert ("of 3 poisoned test networks" in text) == (pooling == "class-symmetric")
 
 
 def test_reversal_scores_are_taken_over_from_an_earlier_pack_of_the_task_only(tmp_path, capsys):
