@@ -75,6 +75,18 @@ def answers(stack: NetworkStack, images: torch.Tensor, *, dropout: float = 0.0) 
     return features.view(logits.shape)
 
 
+def balanced_batches(poisoned: torch.Tensor, size: int, generator: torch.Generator) -> list[torch.Tensor]:
+    """Networks in random batches of about ``size``, int64 indices, each with its share of clean and of poisoned ones.
+
+    ``poisoned``: bool ``(N,)``. No batch has fewer than ``FEWEST_CLEAN`` clean networks if there are as many.
+    """
+    order = torch.randperm(len(poisoned), generator=generator)
+    shuffled = poisoned[order]
+    clean, backdoored = order[~shuffled], order[shuffled]
+    count = max(1, min(round(len(order) / size), len(clean) // FEWEST_CLEAN))
+    return [torch.cat(parts) for parts in zip(clean.tensor_split(count), backdoored.tensor_split(count), strict=True)]
+
+
 def eight_bit_images(parameters: torch.Tensor) -> torch.Tensor:
     """The images that ``parameters`` stand for, sigmoid(parameters), as a pack holds them."""
     return torch.from_numpy(eight_bit(torch.sigmoid(parameters.detach()).numpy()))
@@ -109,7 +121,7 @@ class _Fit:
 
     def __init__(self, fit: NetworkStack, validation: NetworkStack, plan: LitmusPlan) -> None:
         self.fit, self.validation, self.plan = fit, validation, plan
-        self.clean = fit.select((~fit.poisoned).nonzero()[:, 0])
+        self.clean = fit.clean
         self.generator = torch.Generator().manual_seed(plan.seed)
         shape = (plan.patterns, *fit.input_shape)
         if plan.noise:
@@ -144,13 +156,9 @@ class _Fit:
 
     def batches(self) -> list[torch.Tensor]:
         """The networks of one epoch in random batches, int64; each has clean ones where they are the measure."""
-        order = torch.randperm(len(self.fit), generator=self.generator)
-        if not self.symmetric:
-            return list(order.split(self.plan.batch))
-        poisoned = self.fit.poisoned[order]
-        count = max(1, min(round(len(order) / self.plan.batch), len(self.clean) // FEWEST_CLEAN))
-        kinds = (order[~poisoned].tensor_split(count), order[poisoned].tensor_split(count))
-        return [torch.cat(parts) for parts in zip(*kinds, strict=True)]
+        if self.symmetric:
+            return balanced_batches(self.fit.poisoned, self.plan.batch, self.generator)
+        return list(torch.randperm(len(self.fit), generator=self.generator).split(self.plan.batch))
 
     def loss(self, networks: NetworkStack) -> torch.Tensor:
         """Eq. 1 on some of the networks."""

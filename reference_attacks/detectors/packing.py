@@ -59,7 +59,7 @@ def fit_pack(zoos: Sequence[Zoo], plan: LitmusPlan, *, name: str, command: str) 
     stacks = load_stacks(zoos)
     fitted = fit_with_progress(stacks, plan)
     reference = fitted.scores(stacks.calibration).numpy().astype(np.float64)
-    prototypes = fit_prototypes(_clean(stacks.fit), plan.seed)
+    prototypes = fit_prototypes(stacks.fit.clean, plan.seed)
     patterns_answer, sure = pattern_template(_clean_features(fitted.patterns, stacks.calibration))
     prototypes_answer, least = prototype_template(_clean_features(prototypes, stacks.calibration))
     classifier = fitted.classifier
@@ -175,7 +175,3 @@ def _clean_features(images: torch.Tensor, stack: NetworkStack) -> np.ndarray[Any
     """Float ``(N, M·K)``: the features of every network's logits on M images."""
     features: np.ndarray[Any, Any] = answers(stack, images).flatten(1).numpy()
     return features
-
-
-def _clean(stack: NetworkStack) -> NetworkStack:
-    return stack.select(~stack.poisoned)

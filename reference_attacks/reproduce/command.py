@@ -81,13 +81,15 @@ def write_transfer(arguments: argparse.Namespace) -> None:
     from pytest_backdoor.files import write_atomically
 
     from ..detectors.invariant import InvariantPlan
-    from .transfer import measure_transfer
+    from ..detectors.litmus import PatternPlan
+    from .transfer import TransferPlans, measure_transfer
 
     present = [task for task in TASKS if (arguments.zoos / task / "manifest.json").exists()]
     if len(present) < 2:
         return
     print(f"{', '.join(present)}: unseen tasks", flush=True)
-    rows = measure_transfer(present, arguments.zoos, InvariantPlan(seed=arguments.seed))
+    plans = TransferPlans(invariant=InvariantPlan(seed=arguments.seed), shared=PatternPlan(seed=arguments.seed))
+    rows = measure_transfer(present, arguments.zoos, plans)
     write_atomically(arguments.results / "ulp-transfer.json", f"{json.dumps(rows, indent=1)}\n".encode())
 
 

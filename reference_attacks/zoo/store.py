@@ -95,6 +95,11 @@ class NetworkStack:
         return torch.tensor([record["backdoor"] is not None for record in self.records])
 
     @property
+    def clean(self) -> NetworkStack:
+        """The networks that are not poisoned."""
+        return self.select(~self.poisoned)
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return self.parts[0].input_shape

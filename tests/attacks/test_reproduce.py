@@ -210,11 +210,20 @@ def test_transfer_is_measured_on_every_task_and_shown(tmp_path: Path):
     from test_litmus_fit import write_zoo
 
     from reference_attacks.detectors.invariant import InvariantPlan
-    from reference_attacks.reproduce.transfer import measure_transfer
+    from reference_attacks.detectors.litmus import PatternPlan
+    from reference_attacks.reproduce.transfer import TransferPlans, measure_transfer
 
     for task in ("mnist", "gtsrb"):
         write_zoo(tmp_path / task)
-    rows = measure_transfer(["mnist", "gtsrb"], tmp_path, InvariantPlan(patterns=2, epochs=2, hidden=4))
+    plans = TransferPlans(
+        invariant=InvariantPlan(patterns=2, epochs=2, hidden=4), shared=PatternPlan(patterns=2, epochs=2)
+    )
+    rows = measure_transfer(["mnist", "gtsrb"], tmp_path, plans)
     assert [(row["task"], row["fitted_on"]) for row in rows] == [("mnist", ["gtsrb"]), ("gtsrb", ["mnist"])]
-    assert all({"auc", "auc_95"} <= set(row[kind]) for row in rows for kind in ("others", "all"))
-    assert "| MNIST | GTSRB |" in as_markdown({"mnist": made_up_result(0)}, rows)
+    for row in rows:
+        for kind in ("unseen", "seen"):
+            assert row[kind]["measure"] == 4
+            assert all({"auc", "auc_95"} <= set(row[kind][name]) for name in ("invariant", "class-symmetric"))
+    text = as_markdown({"mnist": made_up_result(0)}, rows)
+    assert "| MNIST | GTSRB | invariant | none |" in text
+    assert "| GTSRB | MNIST | class-symmetric | 4 |" in text
