@@ -131,7 +131,7 @@ def measure(model: Path, settings: ScanSettings, runs: int) -> dict[str, Any]:
     subject = Subject(model.name, settings, path=model)
     own: onnxruntime.InferenceSession = subject.classifier._session  # type: ignore[attr-defined]
     default = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    context, check = Context(settings=settings, root=HERE, behavioural_checks=2), LitmusCheck()
+    context, check = Context(settings=settings, root=HERE, behavioural_checks=("litmus", "reversal")), LitmusCheck()
     first = seconds_of(lambda: check.run(subject, context))
     (pack,) = context.packs_for(subject)
     patterns = np.array(pack.patterns)

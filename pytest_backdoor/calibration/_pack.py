@@ -62,6 +62,10 @@ class DetectorPack:
         """Whether the pack is for models with these images and this many classes."""
         return self.input_shape == input_shape and self.classes == classes
 
+    def judges(self, check: str) -> bool:
+        """Whether there are reference scores for a check, such as "litmus", of any kind ("reversal-samples")."""
+        return any(name == check or name.startswith(f"{check}-") for name in self.references)
+
     def save(self, path: Path) -> None:
         """Write the pack as ``.npz``: arrays, the images as uint8, and one JSON text for the rest.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FEWEST_SAMPLES = 10
 LOWEST_ACCURACY = 0.5
 MOST_SAMPLES = 2000
+CALIBRATED_BY_PACKS = ("litmus", "reversal")
 
 
 class Cost(StrEnum):
@@ -52,18 +53,24 @@ class Check(Protocol):
 class Context:
     """What a check may use beside the subject.
 
-    ``root``: the folder that relative settings start from. ``behavioural_checks``: how many behavioural checks the
-    scan plans, among which the false-positive rate is shared out.
+    ``root``: the folder that relative settings start from. ``behavioural_checks``: the names of the behavioural checks
+    that the scan plans, among which the false-positive rate is shared out.
     """
 
     settings: ScanSettings
     root: Path
-    behavioural_checks: int
+    behavioural_checks: tuple[str, ...]
 
-    @property
-    def significance(self) -> float:
-        """The p-value at or below which a behavioural check fails: ``fpr``, Bonferroni-corrected."""
-        return self.settings.fpr / max(1, self.behavioural_checks)
+    def significance(self, pack: DetectorPack | None = None) -> float:
+        """The p-value at or below which a behavioural check fails: ``fpr``, Bonferroni-corrected.
+
+        A check that ``pack``, where one is used, has no reference scores for is never assessed. It can raise no false
+        alarm and is not counted.
+        """
+        count = sum(
+            pack is None or name not in CALIBRATED_BY_PACKS or pack.judges(name) for name in self.behavioural_checks
+        )
+        return self.settings.fpr / max(1, count)
 
     def packs_for(self, subject: Subject) -> tuple[DetectorPack, ...]:
         """The detector packs whose images and classes fit the subject's. Raises NotAssessableError if there is none.
@@ -139,12 +146,14 @@ def _require_accuracy(subject: Subject, samples: Samples, source: str) -> None:
 class Measurement:
     """What a behavioural check measured, before it is judged.
 
-    ``reference``: the scores of clean models, None where the task has none. ``suspicion`` and ``reassurance`` are the
-    summaries for either judgement. ``remedy`` says what to do if the check fails.
+    ``reference``: the scores of clean models, None where the task has none. ``pack``: where they are from.
+    ``suspicion`` and ``reassurance`` are the summaries for either judgement. ``remedy`` says what to do if the check
+    fails.
     """
 
     score: float
     reference: ReferenceScores | None
+    pack: DetectorPack | None = None
     suspicion: str
     reassurance: str
     remedy: str
@@ -169,7 +178,7 @@ class BehaviouralCheck(ABC):
         from ..calibration import judge
 
         measured = self.measure(subject, context)
-        judgement = judge(measured.score, measured.reference, context.significance)
+        judgement = judge(measured.score, measured.reference, context.significance(measured.pack))
         summaries = {True: measured.suspicion, False: measured.reassurance, None: ""}
         return Finding(
             check=self.name,

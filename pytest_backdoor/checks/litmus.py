@@ -125,6 +125,7 @@ class LitmusCheck(BehaviouralCheck):
         return Measurement(
             score=score,
             reference=pack.references.get("litmus"),
+            pack=pack,
             suspicion=f"{answers} backdoored network{most}.",
             reassurance=f"{answers} clean network.",
             remedy=(

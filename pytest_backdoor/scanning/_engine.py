@@ -23,7 +23,7 @@ class Engine:
     def __init__(self, subject: Subject, settings: ScanSettings, root: Path) -> None:
         self._subject = subject
         self._checks = {name: _load(name) for name in check_names(settings.checks)}
-        behavioural = sum(_is_behavioural(check) for check in self._checks.values())
+        behavioural = tuple(name for name, check in self._checks.items() if _is_behavioural(check))
         self._context = Context(settings=settings, root=root, behavioural_checks=behavioural)
 
     def run(self, name: str) -> Finding:

@@ -42,7 +42,7 @@ class StandInSubject:
         return f"class {number}"
 
 
-def context(root: Path, *, behavioural_checks: int = 1, **settings: object) -> Context:
+def context(root: Path, *, behavioural_checks: tuple[str, ...] = ("litmus",), **settings: object) -> Context:
     return Context(settings=make_settings(settings, where="test"), root=root, behavioural_checks=behavioural_checks)
 
 

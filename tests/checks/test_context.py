@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from stand_in_subjects import FunctionClassifier, StandInSubject, context, linear_classifier, pack_for
 
+from pytest_backdoor.calibration import ReferenceScores
 from pytest_backdoor.checks._base import BehaviouralCheck, Cost, Measurement
+from pytest_backdoor.checks.litmus import LitmusCheck
+from pytest_backdoor.checks.reversal import ReversalCheck
 from pytest_backdoor.errors import NotAssessableError, SettingsError
 from pytest_backdoor.findings import Outcome
 
@@ -72,9 +75,34 @@ def test_no_more_than_the_limit_are_drawn(tmp_path):
     assert len(found) == 2000
 
 
-@pytest.mark.parametrize(("checks", "expected"), [(0, 0.04), (1, 0.04), (2, 0.02), (4, 0.01)])
+@pytest.mark.parametrize(
+    ("checks", "expected"),
+    [((), 0.04), (("litmus",), 0.04), (("litmus", "reversal"), 0.02), (("litmus", "reversal", "mine", "yours"), 0.01)],
+)
 def test_the_false_positive_rate_is_shared_out(tmp_path, checks, expected):
-    assert context(tmp_path, fpr=0.04, behavioural_checks=checks).significance == pytest.approx(expected)
+    given = context(tmp_path, fpr=0.04, behavioural_checks=checks)
+    assert given.significance() == pytest.approx(expected)
+    assert given.significance(pack_for(CLASSIFIER)) == pytest.approx(expected)
+
+
+def test_a_check_that_the_pack_cannot_judge_takes_no_share(tmp_path):
+    reference = pack_for(CLASSIFIER).references["litmus"]
+    pack = pack_for(CLASSIFIER, references={"litmus": reference})
+    given = context(tmp_path, fpr=0.04, behavioural_checks=("litmus", "reversal", "mine"))
+    assert given.significance(pack) == pytest.approx(0.02)
+    for kind in ("samples", "stand-ins"):
+        either = pack_for(CLASSIFIER, references={"litmus": reference, f"reversal-{kind}": reference})
+        assert given.significance(either) == pytest.approx(0.04 / 3)
+
+
+def test_litmus_is_judged_by_the_whole_rate_where_the_pack_has_no_references_for_reversal(tmp_path):
+    few = ReferenceScores(scores=np.linspace(-1, 1, 120), description="clean")
+    pack_for(CLASSIFIER, references={"litmus": few}).save(tmp_path / "pack.npz")
+    given = context(tmp_path, pack="pack.npz", behavioural_checks=("litmus", "reversal"))
+    found = LitmusCheck().run(StandInSubject(CLASSIFIER), given)
+    assert found.outcome in (Outcome.PASSED, Outcome.FAILED)
+    with pytest.raises(NotAssessableError, match="'tiny' holds no reference scores of trigger reversal"):
+        ReversalCheck().run(StandInSubject(CLASSIFIER), given)
 
 
 def test_a_pack_is_looked_for_below_the_root(tmp_path):

@@ -59,7 +59,7 @@ def lock(root: Path, name: str) -> None:
 def run(root: Path, name: str, lock_name: str | None = "models.lock", path: Path | None = None):
     settings = ScanSettings(lock=lock_name)
     subject = Subject(name, settings, path=path or root / name)
-    finding = ProvenanceCheck().run(subject, Context(settings=settings, root=root, behavioural_checks=0))
+    finding = ProvenanceCheck().run(subject, Context(settings=settings, root=root, behavioural_checks=()))
     json.dumps(finding.to_json())
     assert finding.check == "provenance"
     assert finding.behavioural is False
@@ -167,7 +167,7 @@ def test_without_a_lock_file_nothing_is_assessed_but_the_hash_is_told(tmp_path, 
 
 def test_a_live_network_is_not_assessed(tmp_path):
     settings = ScanSettings()
-    context = Context(settings=settings, root=tmp_path, behavioural_checks=0)
+    context = Context(settings=settings, root=tmp_path, behavioural_checks=())
     assert ProvenanceCheck().run(Subject("net", settings), context).outcome is Outcome.NOT_ASSESSED
 
 

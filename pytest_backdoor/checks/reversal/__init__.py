@@ -26,8 +26,18 @@ class ReversalCheck(BehaviouralCheck):
     cost = Cost.GRADIENT
 
     def measure(self, subject: Subject, context: Context) -> Measurement:
-        """The score is ln(image area / trigger size). Raises NotAssessableError without torch or a fitting pack."""
+        """The score is ln(image area / trigger size).
+
+        Raises NotAssessableError without torch or a fitting pack, and before any search if the pack has no reference
+        scores to judge a trigger by.
+        """
         pack, _ = choose_pack(context.packs_for(subject), subject)  # refuses a model of another task
+        if not pack.judges(self.name):
+            raise NotAssessableError(
+                f"The detector pack {pack.name!r} holds no reference scores of trigger reversal, so the size of a "
+                "trigger could not be judged.",
+                remedy="To have them, build a pack of your own without --no-reversal (docs/detector-packs.md).",
+            )
         try:
             from . import _check
         except ImportError as error:
@@ -41,6 +51,7 @@ class ReversalCheck(BehaviouralCheck):
         return Measurement(
             score=reversal.score,
             reference=pack.references.get(REFERENCES[reversal.images.source]),
+            pack=pack,
             suspicion=_suspicion(evidence),
             reassurance=_reassurance(evidence),
             remedy=(
