@@ -8,23 +8,26 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOWEST_SURE_SIMILARITY = 0.5
+MARGIN = 1.5
 
 
 def prototype_template(clean_features: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], float]:
     """A detector pack's ``prototype_template`` and ``least_similarity``.
 
     ``clean_features``: float ``(N, P·K)``, the ``litmus_features`` of N clean networks' logits on the P prototypes. The
-    template is float32 ``(P·K,)``. The least similarity is half of the lowest that a clean network has to the template
-    of the others: half-way to 0, the similarity of answers that have nothing to do with each other. Raises ValueError
-    if there are fewer than two networks, or if one is no more like the others than that.
+    template is float32 ``(P·K,)``. The least similarity is half as much again below 1 as the lowest that a clean
+    network has to the template of the others. So much room is there for training that was longer or shorter, but not
+    for networks of another task, nor for most other architectures, whose scores would mean nothing. Raises ValueError
+    if there are fewer than two networks, or if one is so unlike the others that nothing would be left to tell.
     """
     template, lowest = _template(clean_features)
-    if not lowest > 0:
+    least = 1 - MARGIN * (1 - lowest)
+    if not least > 0:
         raise ValueError(
             f"A clean network answers the prototypes unlike the others (similarity {lowest:.2g}), so that they cannot "
             "tell the task; check the networks or fit the prototypes again."
         )
-    return template, lowest / 2
+    return template, least
 
 
 def pattern_template(clean_features: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], float]:

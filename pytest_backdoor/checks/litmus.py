@@ -72,8 +72,8 @@ def _require_similarity(similarity: float, pack: DetectorPack, subject: Subject)
     raise NotAssessableError(
         f"{subject.display} answers the {len(pack.prototypes)} prototype images of the detector pack "
         f"{pack.name!r} unlike networks of its task (similarity {similarity:.2f}, at least "
-        f"{pack.least_similarity:.2f}): it was trained for another task, its classes are in another order, or its "
-        "preprocessing is not the declared one.",
+        f"{pack.least_similarity:.2f}): it was trained for another task or is of another architecture, its classes are "
+        "in another order, or its preprocessing is not the declared one.",
         remedy=f"Check input_range, mean, std and layout. If they are right: {how_to_build(pack.input_shape)}",
     )
 

@@ -130,18 +130,23 @@ def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- |",
         *(_row(label, values) for label, values in _detectors(figures)),
         "",
-        f"The litmus detector's AUC on the networks that it was fitted on is {figures['litmus']['fit_auc']:.3f}.",
-        *_targets(figures["litmus"]),
+        *_remarks(figures),
         "",
     ]
     return "\n".join(lines)
 
 
-def _targets(litmus: dict[str, Any]) -> list[str]:
-    if "targets_right" not in litmus:
-        return []
-    found, count = litmus["targets_right"], litmus["poisoned"]
-    return [f"The class that it names as the likely target is the target in {found} of {count} poisoned test networks."]
+def _remarks(figures: dict[str, Any]) -> list[str]:
+    """What else is known of the test networks; packs without offsets for their classes name no target."""
+    litmus, tested = figures["litmus"], figures["networks"]["test"]
+    lines = [f"The litmus detector's AUC on the networks that it was fitted on is {litmus['fit_auc']:.3f}."]
+    if "targets_right" in litmus:
+        named = f"{litmus['targets_right']} of {tested['poisoned']}"
+        lines.append(f"The class that it names as the likely target is the target in {named} poisoned test networks.")
+    if known := figures.get("recognised"):
+        judged = f"{known['clean']} of {tested['clean']} clean and {known['poisoned']} of {tested['poisoned']} poisoned"
+        lines.append(f"It takes {judged} test networks for ones that it can judge.")
+    return lines
 
 
 def _architectures(families: dict[str, list[str]]) -> str:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from pytest_backdoor.calibration import DetectorPack, ReferenceScores, load_pack, pattern_template, prototype_template
+from pytest_backdoor.calibration import DetectorPack, ReferenceScores, load_pack
 
 from ..zoo.store import NetworkStack, Zoo, load_stack
 from .figures import area_under_curve, held_out_figures
-from .litmus import FittedLitmus, LitmusPlan, answers, fit_litmus
-from .prototypes import fit_prototypes
+from .litmus import FittedLitmus, LitmusPlan, fit_litmus
+from .prototypes import TaskTemplates, make_templates
 from .reversal import KINDS, reversal_scores
 from .splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
 
@@ -59,9 +58,7 @@ def fit_pack(zoos: Sequence[Zoo], plan: LitmusPlan, *, name: str, command: str) 
     stacks = load_stacks(zoos)
     fitted = fit_with_progress(stacks, plan)
     reference = fitted.scores(stacks.calibration).numpy().astype(np.float64)
-    prototypes = fit_prototypes(stacks.fit.clean, plan.seed)
-    patterns_answer, sure = pattern_template(_clean_features(fitted.patterns, stacks.calibration))
-    prototypes_answer, least = prototype_template(_clean_features(prototypes, stacks.calibration))
+    templates = make_templates(fitted.patterns, stacks.fit.clean, stacks.calibration, plan.seed)
     classifier = fitted.classifier
     return DetectorPack(
         name=name,
@@ -72,11 +69,11 @@ def fit_pack(zoos: Sequence[Zoo], plan: LitmusPlan, *, name: str, command: str) 
         bias=classifier.bias,
         gain=classifier.gain,
         class_offsets=None if classifier.offsets is None else classifier.offsets.numpy(),
-        pattern_template=patterns_answer,
-        sure_similarity=sure,
-        prototypes=prototypes.numpy(),
-        prototype_template=prototypes_answer,
-        least_similarity=least,
+        pattern_template=templates.pattern_template,
+        sure_similarity=templates.sure_similarity,
+        prototypes=templates.prototypes.numpy(),
+        prototype_template=templates.prototype_template,
+        least_similarity=templates.least_similarity,
         references={
             "litmus": ReferenceScores(
                 scores=reference, description=f"{len(reference)} clean networks that the patterns were not fitted on"
@@ -93,6 +90,7 @@ def fit_pack(zoos: Sequence[Zoo], plan: LitmusPlan, *, name: str, command: str) 
             "versions": {package: version(package) for package in ("pytest-backdoor", "torch", "numpy")},
             "python": platform.python_version(),
             "litmus": litmus_figures(fitted, stacks, reference),
+            "recognised": recognised(templates, stacks.test),
         },
     )
 
@@ -157,6 +155,12 @@ def litmus_figures(fitted: FittedLitmus, stacks: Stacks, reference: np.ndarray[A
     return figures
 
 
+def recognised(templates: TaskTemplates, stack: NetworkStack) -> dict[str, int]:
+    """How many clean and how many poisoned networks the litmus check would judge."""
+    known, is_poisoned = templates.recognised(stack), stack.poisoned.numpy()
+    return {"clean": int(known[~is_poisoned].sum()), "poisoned": int(known[is_poisoned].sum())}
+
+
 def targets_found(fitted: FittedLitmus, stack: NetworkStack) -> int:
     """In how many poisoned networks the class that deviates most is the target, for a class-symmetric classifier."""
     named = fitted.targets(stack).tolist()
@@ -168,10 +172,3 @@ def scores_by_kind(fitted: FittedLitmus, stack: NetworkStack) -> tuple[np.ndarra
     """The scores of the clean networks and those of the poisoned ones."""
     scores, is_poisoned = fitted.scores(stack).numpy().astype(np.float64), stack.poisoned.numpy()
     return scores[~is_poisoned], scores[is_poisoned]
-
-
-@torch.no_grad()
-def _clean_features(images: torch.Tensor, stack: NetworkStack) -> np.ndarray[Any, Any]:
-    """Float ``(N, M·K)``: the features of every network's logits on M images."""
-    features: np.ndarray[Any, Any] = answers(stack, images).flatten(1).numpy()
-    return features

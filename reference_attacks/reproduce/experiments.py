@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 from ..detectors.classifiers import Pooling
 from ..detectors.figures import false_positive_interval, held_out_figures, p_values
 from ..detectors.litmus import FittedLitmus, LitmusPlan, fit_litmus
-from ..detectors.packing import scores_by_kind, targets_found
+from ..detectors.packing import recognised, scores_by_kind, targets_found
+from ..detectors.prototypes import TaskTemplates, make_templates
 from ..detectors.reversal import reversal_scores
 from ..detectors.splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
 from ..zoo.store import NetworkStack, Zoo, load_stack, load_zoo
@@ -192,6 +194,14 @@ class TaskExperiments:
         """The plan of ``BEST``."""
         return self.plan(patterns=10, pooling="class-symmetric")
 
+    @cached_property
+    def templates(self) -> TaskTemplates:
+        """How a pack of the best detector would know networks that it can judge."""
+        patterns = self.fitted(self.best).patterns
+        calibration = [record for record in self.main.records if for_calibration(record)]
+        clean = _stack(self.main, calibration) if len(calibration) > 1 else self.fit.clean
+        return make_templates(patterns, self.fit.clean, clean, self.seed)
+
     def fitted(self, plan: LitmusPlan) -> FittedLitmus:
         """The detector of that plan on the main zoo, fitted on first use."""
         if plan not in self._fitted:
@@ -239,6 +249,7 @@ class TaskExperiments:
         return {
             "detector": BEST,
             "family": family,
+            "recognised": recognised(self.templates, stack),
             "clean_accuracy": round(fmean(record["clean_accuracy"] for record in stack.records), 4),
             "fitted_on_main": held_out_figures(*self.scores(self.best, stack)),
             "fitted_on_others": held_out_figures(*scores_by_kind(wide, stack)),

@@ -209,12 +209,32 @@ def _families(results: dict[str, Result]) -> str:
             _percent(row["clean_accuracy"]),
             _auc(row["fitted_on_main"]),
             _auc(row["fitted_on_others"]),
+            _recognised(row),
         ]
         for task, result in results.items()
         for row in result["families"]
     ]
-    head = ["task", "detector", "tested on", "accuracy", "fitted on the main architecture", "fitted on all others"]
-    return f"## Architectures that were not fitted on\n\n{_table(head, rows)}" if rows else ""
+    head = [
+        "task",
+        "detector",
+        "tested on",
+        "accuracy",
+        "fitted on the main architecture",
+        "fitted on all others",
+        "judged by the check",
+    ]
+    note = (
+        "The check does not judge a network whose answers to the prototype images of a pack of the main architecture "
+        "are unlike those of its clean networks: such a model is not assessed, which the gate does not let through."
+    )
+    return f"## Architectures that were not fitted on\n\n{_table(head, rows)}\n\n{note}" if rows else ""
+
+
+def _recognised(row: Result) -> str:
+    if "recognised" not in row:
+        return "–"
+    known, tested = row["recognised"], row["fitted_on_main"]
+    return f"{known['clean'] + known['poisoned']} of {tested['clean'] + tested['poisoned']}"
 
 
 def _variants(results: dict[str, Result]) -> str:

@@ -283,7 +283,7 @@ def test_command_writes_a_pack_and_its_figures(tmp_path, pooling):
     assert figures["networks"]["test"] == {"clean": 3, "poisoned": 3}
     text = (results / "pack-mnist.md").read_text()
     assert f"| litmus, M = 2, {pooling} |" in text
-    assert ("of 3 poisoned test networks" in text) == (pooling == "class-symmetric")
+    assert ("likely target" in text) == (pooling == "class-symmetric")
 
 
 def test_reversal_scores_are_taken_over_from_an_earlier_pack_of_the_task_only(tmp_path, capsys):

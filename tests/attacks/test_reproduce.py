@@ -65,7 +65,14 @@ def made_up_result(seed: int) -> dict:
         "zoo_sizes": [{"networks": 20, **figures(1)}],
         "ratios": [{"ratio": 0.5, **ratio}, {"ratio": 0.01, **ratio}],
         "families": [
-            {"family": "vgg", "clean_accuracy": 0.99, "fitted_on_main": figures(0), "fitted_on_others": figures(1)}
+            {"family": "resnet", "clean_accuracy": 0.9, "fitted_on_main": figures(0), "fitted_on_others": figures(1)},
+            {
+                "family": "vgg",
+                "recognised": {"clean": 1, "poisoned": 2},
+                "clean_accuracy": 0.99,
+                "fitted_on_main": figures(0),
+                "fitted_on_others": figures(1),
+            },
         ],
         "variants": [{"goal": "all-to-one", "trigger": "wave", **figures(1)}],
         "changes": [{"change": "none", **figures(1)}],
@@ -79,6 +86,7 @@ def test_report_is_written_from_the_results_that_are_there(tmp_path, capsys):
     text = (tmp_path / "ulp.md").read_text()
     assert text == as_markdown({"mnist": made_up_result(0)})
     assert "CIFAR-10 AUC" not in text
+    assert "| 3 of 26 |" in text
     assert "the target in 9 of 14 poisoned networks; by chance it would be in one of 10." in text
     for name in ("ulp-figure-4.png", "ulp-figure-5.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -31,9 +31,9 @@ def test_the_product_with_a_template_is_the_cosine_with_the_mean(make):
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.2, 0.5])
-def test_the_least_similarity_is_half_of_the_lowest_to_the_others(spread):
+def test_the_least_similarity_is_half_as_much_again_below_1_as_the_lowest_to_the_others(spread):
     clean = features(6, spread)
-    assert prototype_template(clean)[1] == pytest.approx(lowest_to_the_others(clean) / 2)
+    assert 1 - prototype_template(clean)[1] == pytest.approx(1.5 * (1 - lowest_to_the_others(clean)), abs=1e-9)
 
 
 def test_the_sure_similarity_is_the_lowest_to_the_others_and_at_least_a_half():
@@ -50,6 +50,7 @@ def test_the_sure_similarity_is_the_lowest_to_the_others_and_at_least_a_half():
         (prototype_template, features(6, 0.5)[0], "two or more clean networks"),
         (pattern_template, features(1, 0.5), "two or more clean networks"),
         (prototype_template, features(2, 0.0) * [[1], [-1]], "answers the prototypes unlike the others"),
+        (prototype_template, features(6, 3.0), "answers the prototypes unlike the others"),
         (prototype_template, np.zeros((3, 15)), "answers the prototypes unlike the others"),
     ],
 )
