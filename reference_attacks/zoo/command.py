@@ -25,6 +25,11 @@ The command can be interrupted at any moment and goes on where it stopped. A zoo
 command and larger numbers.
 """
 
+EXPORT_DESCRIPTION = """\
+Write networks of a zoo as ONNX files, each with a JSON file that says what was done to it. ONNX Runtime's logits are
+compared with torch's before a file is written.
+"""
+
 BENCHMARK_DESCRIPTION = """\
 Measure how many networks an hour this machine trains: one after the other with torch's defaults, the same in the
 machine's number format, in groups as one program, and as zoo build does. All ways train the same networks on the same
@@ -34,9 +39,10 @@ matrix products in the same run. Run it on an idle machine.
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``zoo build`` and ``zoo benchmark``."""
+    """Register ``zoo build``, ``zoo export`` and ``zoo benchmark``."""
     actions = add_subcommand(subparsers, "zoo", "many clean and poisoned networks")
     _add_build(actions)
+    _add_export(actions)
     _add_benchmark(actions)
 
 
@@ -59,6 +65,14 @@ def _add_build(actions: Parsers[argparse.ArgumentParser]) -> None:
     add_data_root(build)
     _add_machine(build)
     build.set_defaults(run=run)
+
+
+def _add_export(actions: Parsers[argparse.ArgumentParser]) -> None:
+    export = add_action_to(actions, "export", "networks of a zoo as ONNX files", EXPORT_DESCRIPTION)
+    export.add_argument("--zoo", type=Path, required=True, metavar="DIR", help="folder of the zoo")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    export.add_argument("names", nargs="+", metavar="NAME", help="such as poisoned-test-0000")
+    export.set_defaults(run=run_export)
 
 
 def _add_benchmark(actions: Parsers[argparse.ArgumentParser]) -> None:
@@ -149,6 +163,15 @@ def run(arguments: argparse.Namespace) -> int:
     plan = make_plan(arguments, classes, machine.precision)
     manifest = build_zoo(plan, arguments.out, executor=executor, group_size=machine.group)
     print(f"{arguments.out}: {len(manifest['networks'])} networks, of which {manifest['rejected']} were rejected")
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write the files and name them. Raises ValueError or OSError with a sentence."""
+    from .export import export_networks
+
+    for path in export_networks(arguments.zoo, arguments.names, arguments.out):
+        print(path)
     return 0
 
 
