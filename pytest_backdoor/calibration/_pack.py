@@ -28,9 +28,9 @@ class DetectorPack:
     """Patterns, classifier and reference scores for one task.
 
     ``input_shape``: (C, H, W). ``classes``: number of outputs K. ``patterns``: float32 ``(M, C, H, W)`` in [0, 1].
-    ``weights``: float32 ``(M·K,)``, the classifier over standardised logits, and its ``bias``. Without
-    ``class_offsets`` it is linear; with them, float32 ``(K,)``, the weighted logits are summed up for each class, and
-    the score is ``gain`` times the log-sum-exp over classes of sum and offset, plus ``bias``.
+    ``weights``: float32 ``(M·K,)``, the classifier over standardised logits, and its ``bias``. Without ``offsets`` it
+    is linear; with them, float32 ``(M·K,)``, the score is ``gain`` times the log-sum-exp of all weighted logits and
+    their offsets, plus ``bias``.
     ``pattern_template``: float32 ``(M·K,)``, what clean networks answer to the patterns; a model whose answers have at
     least the cosine similarity ``sure_similarity`` to it is of this task. ``prototypes``: float32 ``(P, C, H, W)`` in
     [0, 1], made-up images that clean and poisoned networks of this task answer alike; the other models are asked these.
@@ -56,7 +56,7 @@ class DetectorPack:
     references: dict[str, ReferenceScores] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
     gain: float = 1.0
-    class_offsets: np.ndarray[Any, Any] | None = None
+    offsets: np.ndarray[Any, Any] | None = None
 
     def fits(self, input_shape: tuple[int, int, int], classes: int) -> bool:
         """Whether the pack is for models with these images and this many classes."""
@@ -80,8 +80,8 @@ class DetectorPack:
             "pattern_template": self.pattern_template,
             "prototype_template": self.prototype_template,
         }
-        if self.class_offsets is not None:
-            arrays["class_offsets"] = self.class_offsets
+        if self.offsets is not None:
+            arrays["offsets"] = self.offsets
         for name, reference in self.references.items():
             arrays[f"reference/{name}"] = reference.scores.astype(np.float64)
         about = {
@@ -169,7 +169,7 @@ def _unpack(path: Path, size: int) -> DetectorPack:
             bias=float(about["bias"]),
             # Packs of version 2 have none and are linear.
             gain=float(about.get("gain", 1.0)),
-            class_offsets=archive.get("class_offsets"),
+            offsets=archive.get("offsets"),
             pattern_template=archive["pattern_template"],
             sure_similarity=float(about["sure_similarity"]),
             prototypes=_from_bytes("prototypes", archive["prototypes"]),
@@ -195,7 +195,7 @@ def _require_consistent(pack: DetectorPack) -> None:
     features = (len(pack.patterns) * pack.classes,)
     answers = (len(pack.prototypes) * pack.classes,)
     images = (pack.patterns.shape[1:], pack.prototypes.shape[1:])
-    wanted = [features, features, answers, *([] if pack.class_offsets is None else [(pack.classes,)])]
+    wanted = [features, features, answers, *([] if pack.offsets is None else [features])]
     if images != (pack.input_shape,) * 2 or [part.shape for part in _arrays(pack)] != wanted:
         raise ValueError("its arrays do not fit each other")
     scores = [reference.scores for reference in pack.references.values()]
@@ -213,5 +213,5 @@ def _require_consistent(pack: DetectorPack) -> None:
 
 
 def _arrays(pack: DetectorPack) -> tuple[np.ndarray[Any, Any], ...]:
-    offsets = () if pack.class_offsets is None else (pack.class_offsets,)
-    return pack.weights, pack.pattern_template, pack.prototype_template, *offsets
+    further = () if pack.offsets is None else (pack.offsets,)
+    return pack.weights, pack.pattern_template, pack.prototype_template, *further

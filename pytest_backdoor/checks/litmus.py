@@ -92,18 +92,19 @@ def pack_score(pack: DetectorPack, logits: np.ndarray[Any, Any]) -> tuple[float,
     """The score of a model, and the class that is the target if there is a backdoor; None where the pack cannot tell.
 
     ``logits``: ``(M, K)``, rows of mean zero, on the patterns of ``pack``. The score is linear as in Universal Litmus
-    Patterns, or, where the pack has offsets for its classes, the log-sum-exp of how far each class deviates from clean
-    networks.
+    Patterns, or, where the pack has offsets, the log-sum-exp over patterns and classes of how far the logits deviate
+    from those of clean networks.
     """
-    if pack.class_offsets is None:
+    if pack.offsets is None:
         return features_product(logits, pack.weights) + pack.bias, None
     import numpy as np
 
-    sums = (logits * pack.weights.reshape(logits.shape)).sum(axis=0)
-    anomalies = sums / _root_mean_square(logits.reshape(-1)) + pack.class_offsets
-    target = int(anomalies.argmax())
-    highest = float(anomalies[target])
-    return pack.gain * (highest + math.log(float(np.exp(anomalies - highest).sum()))) + pack.bias, target
+    flat = logits.reshape(-1)
+    anomalies = flat * pack.weights / _root_mean_square(flat) + pack.offsets
+    highest = float(anomalies.max())
+    # Against overflow the highest is taken out of the sum.
+    by_class = np.exp(anomalies - highest).reshape(logits.shape).sum(axis=0)
+    return pack.gain * (highest + math.log(float(by_class.sum()))) + pack.bias, int(by_class.argmax())
 
 
 class LitmusCheck(BehaviouralCheck):

@@ -19,7 +19,7 @@ class FittedClassifier:
     """A finished classifier of standardised logits.
 
     ``weights``: float ``(M·K,)``, or ``(K,)`` where pooling over patterns leaves one feature for each class. ``bias``
-    and ``gain``: floats. ``offsets``: float ``(K,)`` for "class-symmetric", else None.
+    and ``gain``: floats. ``offsets``: float ``(M·K,)`` for "class-symmetric", else None.
     """
 
     pooling: Pooling
@@ -37,7 +37,8 @@ class FittedClassifier:
     def anomalies(self, features: torch.Tensor) -> torch.Tensor:
         """Float ``(N, K)``: how far each class deviates from clean networks, for "class-symmetric" alone."""
         assert self.offsets is not None
-        return (features * self.weights.view(features.shape[1:])).sum(1) + self.offsets
+        shape = features.shape[1:]
+        return (features * self.weights.view(shape) + self.offsets.view(shape)).logsumexp(1)
 
 
 def pooled(features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
@@ -50,8 +51,11 @@ def pooled(features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
 class LinearClassifier(nn.Module):
     """The paper's classifier: pooling over patterns, then one linear layer.
 
-    It has one output, which for two classes is the same as a softmax over two.
+    It has one output, which for two classes is the same as a softmax over two. ``rate_factor``: how much faster than
+    ``PatternPlan.classifier_rate`` it learns.
     """
+
+    rate_factor = 1.0
 
     def __init__(self, pooling: Pooling, patterns: int, classes: int) -> None:
         super().__init__()
@@ -71,13 +75,15 @@ class LinearClassifier(nn.Module):
 class SymmetricClassifier(nn.Module):
     """One that has to learn nothing about single classes.
 
-    Each logit is measured by how far it is from what clean networks answer, in units of their spread; the patterns'
-    deviations are summed up with weights that all classes share; and the score is the log-sum-exp over classes, since
-    any may be the target. A linear classifier has M·K weights to learn, and sees few networks with each target; this
-    one has M + 2, and everything else about classes comes from clean networks. Not in Universal Litmus Patterns.
+    Each logit is measured by how far it is from what clean networks answer, in units of their spread, and weighed by
+    one weight for each pattern. The score is the log-sum-exp over patterns and classes, since any class may be the
+    target, and a backdoor of one source class may show on one pattern alone. A linear classifier has M·K weights to
+    learn, and sees few networks with each target; this one has M + 2, and everything else about classes comes from
+    clean networks. Not in Universal Litmus Patterns.
     """
 
     pooling: Pooling = "class-symmetric"
+    rate_factor = 3.0
 
     def __init__(self, patterns: int) -> None:
         super().__init__()
@@ -88,8 +94,8 @@ class SymmetricClassifier(nn.Module):
     def forward(self, features: torch.Tensor, poisoned: torch.Tensor) -> torch.Tensor:
         """Scores ``(N,)`` of a batch of networks, of features ``(N, M, K)``; its own clean networks are the measure."""
         centre, spread = _clean_answers(features[~poisoned])
-        anomalies = torch.einsum("nmk,m->nk", (features - centre) / spread, self.weights)
-        scores: torch.Tensor = self.gain * anomalies.logsumexp(1) + self.bias
+        anomalies = (features - centre) / spread * self.weights[:, None]
+        scores: torch.Tensor = self.gain * anomalies.flatten(1).logsumexp(1) + self.bias
         return scores
 
     @torch.no_grad()
@@ -103,7 +109,7 @@ class SymmetricClassifier(nn.Module):
             weights=weights.flatten(),
             bias=self.bias.item(),
             gain=self.gain.item(),
-            offsets=-(weights * centre).sum(0),
+            offsets=-(weights * centre).flatten(),
         )
 
 

@@ -134,7 +134,8 @@ class _Fit:
             raise ValueError(f"A class-symmetric classifier is fitted on {FEWEST_CLEAN} or more clean networks.")
 
     def run(self, on_epoch: Callable[[int, float], None] | None) -> FittedLitmus:
-        groups = [{"params": list(self.classifier.parameters()), "lr": self.plan.classifier_rate}]
+        rate = self.plan.classifier_rate * self.classifier.rate_factor
+        groups = [{"params": list(self.classifier.parameters()), "lr": rate}]
         if not self.plan.noise:
             groups.append({"params": [self.parameters], "lr": self.plan.pattern_rate})
         optimizer = torch.optim.Adam(groups)

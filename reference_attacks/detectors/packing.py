@@ -68,7 +68,7 @@ def fit_pack(zoos: Sequence[Zoo], plan: LitmusPlan, *, name: str, command: str) 
         weights=classifier.weights.numpy(),
         bias=classifier.bias,
         gain=classifier.gain,
-        class_offsets=None if classifier.offsets is None else classifier.offsets.numpy(),
+        offsets=None if classifier.offsets is None else classifier.offsets.numpy(),
         pattern_template=templates.pattern_template,
         sure_similarity=templates.sure_similarity,
         prototypes=templates.prototypes.numpy(),

@@ -48,7 +48,7 @@ def fit_shared(fit: Sequence[NetworkStack], validation: Sequence[NetworkStack], 
         optimizer = torch.optim.Adam(
             [
                 {"params": [parameters], "lr": plan.pattern_rate},
-                {"params": list(classifier.parameters()), "lr": plan.classifier_rate},
+                {"params": list(classifier.parameters()), "lr": plan.classifier_rate * classifier.rate_factor},
             ]
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs)

@@ -275,7 +275,7 @@ def test_command_writes_a_pack_and_its_figures(tmp_path, pooling):
     networks = load_stack([zoo], for_calibration).logits(torch.tensor(pack.patterns)).numpy()
     scores = [pack_score(pack, logits - logits.mean(-1, keepdims=True))[0] for logits in networks]
     np.testing.assert_allclose(scores, pack.references["litmus"].scores, rtol=1e-3, atol=1e-4)
-    assert (pack.class_offsets is None) == (pooling == "concatenation")
+    assert (pack.offsets is None) == (pooling == "concatenation")
     assert pack.patterns.shape == (2, *SHAPE)
     assert len(pack.references["litmus"].scores) == 4
     assert str(tmp_path) not in json.dumps(pack.built)

@@ -48,14 +48,14 @@ def test_saving_and_loading_loses_nothing(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["p.npz"]
 
 
-def test_class_offsets_and_gain_are_kept(tmp_path):
-    offsets = np.array([0.1, -2.0, 3.0], np.float32)
-    dataclasses.replace(PACK, class_offsets=offsets, gain=1 / 3).save(tmp_path / "p.npz")
+def test_offsets_and_gain_are_kept(tmp_path):
+    offsets = np.array([0.1, -2.0, 3.0, 0.0, 0.5, 1.0], np.float32)
+    dataclasses.replace(PACK, offsets=offsets, gain=1 / 3).save(tmp_path / "p.npz")
     loaded = load_pack(tmp_path / "p.npz")
-    np.testing.assert_array_equal(loaded.class_offsets, offsets)
+    np.testing.assert_array_equal(loaded.offsets, offsets)
     assert loaded.gain == 1 / 3
     with pytest.raises(ValueError, match="read-only"):
-        loaded.class_offsets[0] = 1
+        loaded.offsets[0] = 1
 
 
 def test_a_pack_of_version_2_is_linear(tmp_path):
@@ -64,7 +64,7 @@ def test_a_pack_of_version_2_is_linear(tmp_path):
     del told["gain"]
     rewritten(tmp_path / "p.npz", about=np.array(json.dumps({**told, "version": 2})))
     loaded = load_pack(tmp_path / "p.npz")
-    assert loaded.class_offsets is None
+    assert loaded.offsets is None
     assert loaded.gain == 1
     np.testing.assert_array_equal(loaded.weights, PACK.weights)
 
@@ -120,9 +120,9 @@ def whole(path):
         (lambda path: rewritten(path, about=about(path, references={"margin": "x"})), "reference/margin"),
         (lambda path: rewritten(path, about=about(path, bias=float("nan"))), "no finite numbers"),
         (lambda path: rewritten(path, about=about(path, gain=float("inf"))), "no finite numbers"),
-        (lambda path: rewritten(path, class_offsets=np.zeros(4, np.float32)), "its arrays do not fit each other"),
-        (lambda path: rewritten(path, class_offsets=np.full(3, np.nan, np.float32)), "no finite numbers"),
-        (lambda path: rewritten(path, class_offsets=np.zeros(3, int)), "no finite numbers"),
+        (lambda path: rewritten(path, offsets=np.zeros(3, np.float32)), "its arrays do not fit each other"),
+        (lambda path: rewritten(path, offsets=np.full(6, np.nan, np.float32)), "no finite numbers"),
+        (lambda path: rewritten(path, offsets=np.zeros(6, int)), "no finite numbers"),
         (lambda path: rewritten(path, weights=None), "weights"),
         (lambda path: rewritten(path, weights=PACK.weights[:-1]), "its arrays do not fit each other"),
         (lambda path: rewritten(path, prototypes=members(path)["prototypes"][:1]), "its arrays do not fit each other"),

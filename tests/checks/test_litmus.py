@@ -74,24 +74,24 @@ def test_the_score_is_the_linear_classifier_s(tmp_path, bias, outcome, words):
     json.dumps(found.to_json())
 
 
-OFFSETS = np.array([0.5, -1.0, 0.25], np.float32)
+OFFSETS = np.array([0.5, -1.0, 0.25, 0.1, 0.2, -0.3], np.float32)
 
 
-def test_a_pack_with_class_offsets_scores_the_log_sum_exp_over_classes():
-    pack = pack_for(CLASSIFIER, class_offsets=OFFSETS, gain=0.7)
+def test_a_pack_with_offsets_scores_the_log_sum_exp_over_patterns_and_classes():
+    pack = pack_for(CLASSIFIER, offsets=OFFSETS, gain=0.7)
     logits = CLASSIFIER.logits(pack.patterns)
-    by_class = (litmus_features(logits) * pack.weights).reshape(2, 3).sum(axis=0) + OFFSETS
+    anomalies = np.exp(litmus_features(logits) * pack.weights + OFFSETS).reshape(2, 3)
     score, target = pack_score(pack, logits)
-    assert score == pytest.approx(0.7 * np.log(np.exp(by_class).sum()) + pack.bias)
-    assert target == by_class.argmax()
+    assert score == pytest.approx(0.7 * np.log(anomalies.sum()) + pack.bias)
+    assert target == anomalies.sum(axis=0).argmax()
     assert pack_score(pack, 50 * logits)[0] == pytest.approx(score)
 
 
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_the_likely_target_is_named(tmp_path, target):
-    offsets = np.zeros(3, np.float32)
-    offsets[target] = 1000
-    found = run(tmp_path, pack_for(CLASSIFIER, class_offsets=offsets))
+    offsets = np.zeros((2, 3), np.float32)
+    offsets[1, target] = 1000
+    found = run(tmp_path, pack_for(CLASSIFIER, offsets=offsets.ravel()))
     assert found.outcome is Outcome.FAILED
     assert f"backdoored network, with class class {target} as the likely target." in found.summary
     assert found.evidence["target_class"] == target
