@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +18,7 @@ from ..detectors.prototypes import TaskTemplates, make_templates
 from ..detectors.reversal import reversal_scores
 from ..detectors.splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
 from ..zoo.store import NetworkStack, Zoo, load_stack, load_zoo
+from .measures import Result, part_of, stack_of, summary, with_scores
 
 NUMBERS = (1, 5, 10)
 # The paper's detector, and the one that beyond the paper's table everything is measured with.
@@ -29,7 +29,7 @@ OTHER_DETECTORS: dict[str, Pooling] = {
     BEST: "class-symmetric",
 }
 FIT_SHARES = (0.25, 0.5)
-Result = dict[str, Any]
+FEWEST_OTHERS = 20
 
 
 class TaskExperiments:
@@ -147,7 +147,7 @@ class TaskExperiments:
         tested = unseen_test([self.main, zoo])
         for ratio in sorted({record["backdoor"]["ratio"] for record in zoo.records}, reverse=True):
             chosen = [r for r in zoo.records if tested(r) and r["backdoor"]["ratio"] == ratio]
-            rows.append(self._ratio_row(ratio, _stack(zoo, chosen)))
+            rows.append(self._ratio_row(ratio, stack_of(zoo, chosen)))
         return rows
 
     def families(self) -> list[Result]:
@@ -170,7 +170,7 @@ class TaskExperiments:
                 r for r in zoo.records if tested(r) and (r["backdoor"]["goal"], r["backdoor"]["kind"]) == (goal, kind)
             ]
             if chosen:
-                figures = self._against_clean(self.best, _stack(zoo, chosen))
+                figures = self._against_clean(self.best, stack_of(zoo, chosen))
                 rows.append({"detector": BEST, "goal": goal, "trigger": kind, **figures})
         return rows
 
@@ -199,7 +199,7 @@ class TaskExperiments:
         """How a pack of the best detector would know networks that it can judge."""
         patterns = self.fitted(self.best).patterns
         calibration = [record for record in self.main.records if for_calibration(record)]
-        clean = _stack(self.main, calibration) if len(calibration) > 1 else self.fit.clean
+        clean = stack_of(self.main, calibration) if len(calibration) > 1 else self.fit.clean
         return make_templates(patterns, self.fit.clean, clean, self.seed)
 
     def fitted(self, plan: LitmusPlan) -> FittedLitmus:
@@ -218,7 +218,7 @@ class TaskExperiments:
         if len(records) < 99:
             return None
         if plan not in self._references:
-            self._references[plan] = self.scores(plan, _stack(self.main, records))[0]
+            self._references[plan] = self.scores(plan, stack_of(self.main, records))[0]
         return self._references[plan]
 
     def _litmus_result(self, plan: LitmusPlan) -> Result:
@@ -241,59 +241,25 @@ class TaskExperiments:
         both = [self.main, zoo]
         tested = unseen_test(both)
         stack = load_stack([zoo], lambda r: tested(r) and r["family"] == family)
-        others = [
-            load_stack(both, lambda r, wanted=wanted: wanted(r) and r["family"] != family)
-            for wanted in (for_optimisation, for_validation)
-        ]
-        wide = fit_litmus(others[0], others[1], self.best)
         return {
             "detector": BEST,
             "family": family,
             "recognised": recognised(self.templates, stack),
             "clean_accuracy": round(fmean(record["clean_accuracy"] for record in stack.records), 4),
             "fitted_on_main": held_out_figures(*self.scores(self.best, stack)),
-            "fitted_on_others": held_out_figures(*scores_by_kind(wide, stack)),
+            "fitted_on_others": self._fitted_on_others(zoo, family, stack),
         }
+
+    def _fitted_on_others(self, zoo: Zoo, family: str, stack: NetworkStack) -> Result | None:
+        """Ten patterns fitted on all architectures but one, tested on ``stack``; None with too little to fit on."""
+        others = [r for r in zoo.records if r["split"] == "fit" and r["family"] != family]
+        if len(others) < FEWEST_OTHERS:
+            return None
+        fit, validation = (
+            load_stack([self.main, zoo], lambda r, wanted=wanted: wanted(r) and r["family"] != family)
+            for wanted in (for_optimisation, for_validation)
+        )
+        return held_out_figures(*scores_by_kind(fit_litmus(fit, validation, self.best), stack))
 
     def _zoo(self, name: str) -> Zoo | None:
         return load_zoo(self.folder / name) if (self.folder / name / "manifest.json").exists() else None
-
-
-def summary(zoo: Zoo) -> Result:
-    """Numbers of a zoo for a table."""
-    rows = {}
-    for kind, is_poisoned in (("clean", False), ("poisoned", True)):
-        kept = [record for record in zoo.records if poisoned(record) == is_poisoned]
-        rejected = sum(poisoned(record) == is_poisoned for record in zoo.rejected)
-        rows[kind] = {
-            "kept": len(kept),
-            "rejected": rejected,
-            "clean_accuracy": round(fmean(r["clean_accuracy"] for r in kept), 4) if kept else None,
-            "attack_success": round(fmean(r["attack_success"] for r in kept), 4) if kept and is_poisoned else None,
-        }
-    families = sorted({record["family"] for record in zoo.records})
-    return {**rows, "families": families, "steps": list(zoo.plan["steps"]), "precision": zoo.plan["precision"]}
-
-
-def with_scores(
-    clean: np.ndarray[Any, Any], backdoored: np.ndarray[Any, Any], reference: np.ndarray[Any, Any] | None
-) -> Result:
-    """Figures and, for ROC curves, the scores behind them."""
-    scores = {"clean": [round(float(s), 5) for s in clean], "poisoned": [round(float(s), 5) for s in backdoored]}
-    return {**held_out_figures(clean, backdoored, reference), "scores": scores}
-
-
-def part_of(stack: NetworkStack, share: float) -> NetworkStack:
-    """The first ``share`` of the clean and of the poisoned networks."""
-    import torch
-
-    chosen = [
-        indices[: max(2, round(len(indices) * share))]
-        for indices in ((~stack.poisoned).nonzero()[:, 0], stack.poisoned.nonzero()[:, 0])
-    ]
-    return stack.select(torch.cat(chosen))
-
-
-def _stack(zoo: Zoo, records: Sequence[Result]) -> NetworkStack:
-    names = {record["name"] for record in records}
-    return load_stack([replace(zoo, records=[r for r in zoo.records if r["name"] in names])], lambda _: True)

@@ -45,17 +45,17 @@ SIZES: dict[tuple[Scale, str], ZooSize] = {
         clean=105, poisoned=120, calibration=200, test_share=1 / 3, families=40, ratios=100, variants=84
     ),
     ("reduced", "cifar10"): ZooSize(
-        clean=45, poisoned=54, calibration=100, test_share=1 / 3, families=16, ratios=0, variants=0
+        clean=39, poisoned=45, calibration=100, test_share=1 / 3, families=8, ratios=0, variants=0
     ),
     ("reduced", "gtsrb"): ZooSize(
         clean=60,
         poisoned=75,
         calibration=100,
         test_share=1 / 3,
-        families=16,
+        families=8,
         ratios=0,
         variants=0,
-        reversed_networks=8,
+        reversed_networks=6,
     ),
 }
 
