@@ -74,8 +74,8 @@ def families(results: dict[str, Result]) -> str:
 def _recognised(row: Result) -> str:
     if "recognised" not in row:
         return "–"
-    known, tested = row["recognised"], row["fitted_on_main"]
-    return f"{known['clean'] + known['poisoned']} of {tested['clean'] + tested['poisoned']}"
+    known = row["recognised"]
+    return f"{known['clean'] + known['poisoned']} of {row['tested']}"
 
 
 def variants(results: dict[str, Result]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..detectors.prototypes import TaskTemplates, make_templates
 from ..detectors.reversal import reversal_scores
 from ..detectors.splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
 from ..zoo.store import NetworkStack, Zoo, load_stack, load_zoo
-from .measures import Result, part_of, stack_of, summary, with_scores
+from .measures import KeptResults, Result, part_of, stack_of, summary, with_scores
 
 NUMBERS = (1, 5, 10)
 # The paper's detector, and the one that beyond the paper's table everything is measured with.
@@ -52,7 +53,10 @@ class TaskExperiments:
         self._references: dict[LitmusPlan, np.ndarray[Any, Any]] = {}
 
     def run(self, on_part: Callable[[str], None]) -> Result:
-        """Every part, in order; ``on_part`` is told the name of each."""
+        """Every part, in order; ``on_part`` is told the name of each.
+
+        Parts that are finished are kept beside the zoos, so that a run that was killed goes on with the next.
+        """
         parts: dict[str, Callable[[], Any]] = {
             "networks": self.networks,
             "methods": self.methods,
@@ -64,11 +68,19 @@ class TaskExperiments:
             "variants": self.variants,
             "changes": self.changes,
         }
-        results: Result = {"task": self.task, "seed": self.seed, "classes": self.main.classes}
+        kept = KeptResults(self.folder / f"{self.task}-results.json", self._state())
         for name, part in parts.items():
             on_part(name)
-            results[name] = part()
-        return results
+            if name not in kept.parts:
+                kept.add(name, part())
+        head = {"task": self.task, "seed": self.seed, "classes": self.main.classes}
+        return {**head, **{name: kept.parts[name] for name in parts}}
+
+    def _state(self) -> str:
+        """What the results depend on: every zoo's manifest and the seed."""
+        manifests = sorted(self.folder.glob(f"{self.task}*/manifest.json"))
+        told = [str(self.seed), str(self.reversed_networks), *(path.read_text() for path in manifests)]
+        return hashlib.sha256("".join(told).encode()).hexdigest()
 
     def networks(self) -> Result:
         """Numbers, accuracy and attack success of each zoo's networks, rejected ones counted."""
@@ -155,7 +167,12 @@ class TaskExperiments:
         zoo = self._zoo(f"{self.task}-families")
         if zoo is None:
             return []
-        return [self._family_row(zoo, family) for family in sorted({record["family"] for record in zoo.records})]
+        tested = unseen_test([self.main, zoo])
+        records = [record for record in zoo.records if tested(record)]
+        return [
+            self._family_row(zoo, family, stack_of(zoo, [record for record in records if record["family"] == family]))
+            for family in sorted({record["family"] for record in records})
+        ]
 
     def variants(self) -> list[Result]:
         """Goals and triggers that no detector was fitted on, against the clean test networks."""
@@ -237,16 +254,14 @@ class TaskExperiments:
             "patterns": self._against_clean(self.plan(patterns=5), stack),
         }
 
-    def _family_row(self, zoo: Zoo, family: str) -> Result:
-        both = [self.main, zoo]
-        tested = unseen_test(both)
-        stack = load_stack([zoo], lambda r: tested(r) and r["family"] == family)
+    def _family_row(self, zoo: Zoo, family: str, stack: NetworkStack) -> Result:
         return {
             "detector": BEST,
             "family": family,
+            "tested": len(stack),
             "recognised": recognised(self.templates, stack),
             "clean_accuracy": round(fmean(record["clean_accuracy"] for record in stack.records), 4),
-            "fitted_on_main": held_out_figures(*self.scores(self.best, stack)),
+            "fitted_on_main": _figures_of_both(*self.scores(self.best, stack)),
             "fitted_on_others": self._fitted_on_others(zoo, family, stack),
         }
 
@@ -259,7 +274,12 @@ class TaskExperiments:
             load_stack([self.main, zoo], lambda r, wanted=wanted: wanted(r) and r["family"] != family)
             for wanted in (for_optimisation, for_validation)
         )
-        return held_out_figures(*scores_by_kind(fit_litmus(fit, validation, self.best), stack))
+        return _figures_of_both(*scores_by_kind(fit_litmus(fit, validation, self.best), stack))
 
     def _zoo(self, name: str) -> Zoo | None:
         return load_zoo(self.folder / name) if (self.folder / name / "manifest.json").exists() else None
+
+
+def _figures_of_both(clean: np.ndarray[Any, Any], backdoored: np.ndarray[Any, Any]) -> Result | None:
+    """Figures of a few networks; None if all were rejected of one kind."""
+    return held_out_figures(clean, backdoored) if len(clean) and len(backdoored) else None

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 
+from pytest_backdoor.files import write_atomically
+
 from ..detectors.figures import held_out_figures
 from ..detectors.splits import poisoned
 from ..zoo.store import NetworkStack, Zoo, load_stack
 
 Result = dict[str, Any]
+
+
+class KeptResults:
+    """Finished parts of a task's results in one file, of use only to a run with the same ``state``."""
+
+    def __init__(self, path: Path, state: str) -> None:
+        self.path, self.state = path, state
+        found = json.loads(path.read_text()) if path.exists() else {}
+        self.parts: Result = found["parts"] if found.get("state") == state else {}
+
+    def add(self, name: str, result: Any) -> None:
+        """Keep one more part."""
+        self.parts[name] = result
+        write_atomically(self.path, json.dumps({"state": self.state, "parts": self.parts}).encode())
 
 
 def summary(zoo: Zoo) -> Result:

@@ -45,7 +45,7 @@ SIZES: dict[tuple[Scale, str], ZooSize] = {
         clean=105, poisoned=120, calibration=200, test_share=1 / 3, families=40, ratios=100, variants=84
     ),
     ("reduced", "cifar10"): ZooSize(
-        clean=39, poisoned=45, calibration=100, test_share=1 / 3, families=8, ratios=0, variants=0
+        clean=39, poisoned=45, calibration=100, test_share=1 / 3, families=0, ratios=0, variants=0
     ),
     ("reduced", "gtsrb"): ZooSize(
         clean=60,

@@ -69,6 +69,7 @@ def made_up_result(seed: int) -> dict:
             {"family": "resnet", "clean_accuracy": 0.9, "fitted_on_main": figures(0), "fitted_on_others": figures(1)},
             {
                 "family": "vgg",
+                "tested": 26,
                 "recognised": {"clean": 1, "poisoned": 2},
                 "clean_accuracy": 0.99,
                 "fitted_on_main": figures(0),
@@ -199,6 +200,8 @@ def test_experiments_on_a_small_zoo(tmp_path: Path, monkeypatch):
         build_zoo(made, tmp_path / name, executor=LocalExecutor(workers=1))
     monkeypatch.setattr(experiments, "reversal_scores", lambda zoo, records, **_: np.arange(len(records)) / 1.0)
     told: list[str] = []
+    kept = tmp_path / "mnist-results.json"
+    kept.write_text(json.dumps({"state": "another", "parts": {"networks": "not these"}}))
     task = experiments.TaskExperiments("mnist", tmp_path, seed=0, workers=1)
     monkeypatch.setattr(task, "plan", lambda **chosen: experiments.LitmusPlan(epochs=1, **chosen))
     results = json.loads(json.dumps(task.run(told.append)))
@@ -211,6 +214,9 @@ def test_experiments_on_a_small_zoo(tmp_path: Path, monkeypatch):
     assert results["false_positives"] is None
     assert results["changes"][0]["change"] == "none"
     assert results["changes"][0]["auc"] == results["methods"][experiments.BEST]["auc"]
+    assert json.loads(kept.read_text())["parts"].keys() == set(told)
+    monkeypatch.setattr(task, "methods", lambda: pytest.fail("measured again"))
+    assert json.loads(json.dumps(task.run(lambda name: None))) == results
     few = experiments.TaskExperiments("mnist", tmp_path, seed=0, workers=1, reversed_networks=1).reversal()
     assert (few["clean"], few["poisoned"]) == (1, 1)
 
