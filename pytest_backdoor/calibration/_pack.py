@@ -29,8 +29,8 @@ class DetectorPack:
 
     ``input_shape``: (C, H, W). ``classes``: number of outputs K. ``patterns``: float32 ``(M, C, H, W)`` in [0, 1].
     ``weights``: float32 ``(M·K,)``, the classifier over standardised logits, and its ``bias``. Without ``offsets`` it
-    is linear; with them, float32 ``(M·K,)``, the score is ``gain`` times the log-sum-exp of all weighted logits and
-    their offsets, plus ``bias``.
+    is linear; with them the score is ``gain`` times the log-sum-exp, plus ``bias``, of all weighted logits and their
+    offsets, float32 ``(M·K,)``, or of the sums for each class and theirs, float32 ``(K,)``.
     ``pattern_template``: float32 ``(M·K,)``, what clean networks answer to the patterns; a model whose answers have at
     least the cosine similarity ``sure_similarity`` to it is of this task. ``prototypes``: float32 ``(P, C, H, W)`` in
     [0, 1], made-up images that clean and poisoned networks of this task answer alike; the other models are asked these.
@@ -195,7 +195,8 @@ def _require_consistent(pack: DetectorPack) -> None:
     features = (len(pack.patterns) * pack.classes,)
     answers = (len(pack.prototypes) * pack.classes,)
     images = (pack.patterns.shape[1:], pack.prototypes.shape[1:])
-    wanted = [features, features, answers, *([] if pack.offsets is None else [features])]
+    offsets = [] if pack.offsets is None else [(pack.classes,) if pack.offsets.shape == (pack.classes,) else features]
+    wanted = [features, features, answers, *offsets]
     if images != (pack.input_shape,) * 2 or [part.shape for part in _arrays(pack)] != wanted:
         raise ValueError("its arrays do not fit each other")
     scores = [reference.scores for reference in pack.references.values()]

@@ -88,23 +88,24 @@ def _root_mean_square(flat: np.ndarray[Any, Any]) -> float:
     return math.sqrt(float(flat @ flat) / flat.size) + 1e-12
 
 
-def pack_score(pack: DetectorPack, logits: np.ndarray[Any, Any]) -> tuple[float, int | None]:
-    """The score of a model, and the class that is the target if there is a backdoor; None where the pack cannot tell.
+def pack_score(pack: DetectorPack, logits: np.ndarray[Any, Any]) -> float:
+    """The score of a model from its logits ``(M, K)``, rows of mean zero, on the patterns of ``pack``.
 
-    ``logits``: ``(M, K)``, rows of mean zero, on the patterns of ``pack``. The score is linear as in Universal Litmus
-    Patterns, or, where the pack has offsets, the log-sum-exp over patterns and classes of how far the logits deviate
-    from those of clean networks.
+    Linear as in Universal Litmus Patterns, or, where the pack has offsets, the log-sum-exp of how far the logits
+    deviate from those of clean networks: each for itself, or summed up over patterns.
     """
     if pack.offsets is None:
-        return features_product(logits, pack.weights) + pack.bias, None
+        return features_product(logits, pack.weights) + pack.bias
     import numpy as np
 
     flat = logits.reshape(-1)
-    anomalies = flat * pack.weights / _root_mean_square(flat) + pack.offsets
-    highest = float(anomalies.max())
+    weighted = flat * pack.weights / _root_mean_square(flat)
+    if len(pack.offsets) == logits.shape[1]:
+        weighted = weighted.reshape(logits.shape).sum(axis=0)
+    deviations = weighted + pack.offsets
+    highest = float(deviations.max())
     # Against overflow the highest is taken out of the sum.
-    by_class = np.exp(anomalies - highest).reshape(logits.shape).sum(axis=0)
-    return pack.gain * (highest + math.log(float(by_class.sum()))) + pack.bias, int(by_class.argmax())
+    return pack.gain * (highest + math.log(float(np.exp(deviations - highest).sum()))) + pack.bias
 
 
 class LitmusCheck(BehaviouralCheck):
@@ -119,23 +120,16 @@ class LitmusCheck(BehaviouralCheck):
     def measure(self, subject: Subject, context: Context) -> Measurement:
         """The score is the classifier's output: the log-odds that the network is backdoored."""
         pack, logits = choose_pack(context.packs_for(subject), subject)
-        score, target = pack_score(pack, logits)
-        name = None if target is None else subject.class_name(target)
         answers = f"Its answers to {len(pack.patterns)} litmus patterns look like those of a"
-        most = "" if name is None else f", with class {name} as the likely target"
         return Measurement(
-            score=score,
+            score=pack_score(pack, logits),
             reference=pack.references.get("litmus"),
             pack=pack,
-            suspicion=f"{answers} backdoored network{most}.",
+            suspicion=f"{answers} backdoored network.",
             reassurance=f"{answers} clean network.",
             remedy=(
                 "Do not deploy this model. Get it from another source, or train it yourself; the reversal check may "
                 "show the trigger."
             ),
-            evidence={
-                "pack": pack.name,
-                "patterns": len(pack.patterns),
-                **({} if target is None else {"target_class": target, "target_name": name}),
-            },
+            evidence={"pack": pack.name, "patterns": len(pack.patterns)},
         )

@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-Pooling = Literal["concatenation", "mean", "max", "class-symmetric"]
-# Those of the paper come first.
-POOLINGS: tuple[Pooling, ...] = ("concatenation", "mean", "max", "class-symmetric")
+Pooling = Literal["concatenation", "mean", "max", "symmetric-sum", "symmetric-max"]
+# These are not in the paper.
+SYMMETRIC: tuple[Pooling, ...] = ("symmetric-sum", "symmetric-max")
 SMALLEST_SPREAD = 1e-3
 
 
@@ -19,7 +19,7 @@ class FittedClassifier:
     """A finished classifier of standardised logits.
 
     ``weights``: float ``(M·K,)``, or ``(K,)`` where pooling over patterns leaves one feature for each class. ``bias``
-    and ``gain``: floats. ``offsets``: float ``(M·K,)`` for "class-symmetric", else None.
+    and ``gain``: floats. ``offsets``: float ``(K,)`` for "symmetric-sum", ``(M·K,)`` for "symmetric-max", else None.
     """
 
     pooling: Pooling
@@ -32,13 +32,9 @@ class FittedClassifier:
         """Float ``(N,)``: the log-odds that each network is backdoored, of features ``(N, M, K)``."""
         if self.offsets is None:
             return pooled(features, self.pooling) @ self.weights + self.bias
-        return self.gain * self.anomalies(features).logsumexp(1) + self.bias
-
-    def anomalies(self, features: torch.Tensor) -> torch.Tensor:
-        """Float ``(N, K)``: how far each class deviates from clean networks, for "class-symmetric" alone."""
-        assert self.offsets is not None
-        shape = features.shape[1:]
-        return (features * self.weights.view(shape) + self.offsets.view(shape)).logsumexp(1)
+        weighted = features * self.weights.view(features.shape[1:])
+        deviations = weighted.sum(1) if self.pooling == "symmetric-sum" else weighted.flatten(1)
+        return self.gain * (deviations + self.offsets).logsumexp(1) + self.bias
 
 
 def pooled(features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
@@ -76,17 +72,18 @@ class SymmetricClassifier(nn.Module):
     """One that has to learn nothing about single classes.
 
     Each logit is measured by how far it is from what clean networks answer, in units of their spread, and weighed by
-    one weight for each pattern. The score is the log-sum-exp over patterns and classes, since any class may be the
-    target, and a backdoor of one source class may show on one pattern alone. A linear classifier has M·K weights to
-    learn, and sees few networks with each target; this one has M + 2, and everything else about classes comes from
-    clean networks. Not in Universal Litmus Patterns.
+    one weight for each pattern. For "symmetric-sum" these deviations are summed up over patterns; for "symmetric-max"
+    they are not, since a backdoor of one source class may show on one pattern alone. The score is the log-sum-exp of
+    them all: any class may be the one that shows it. A linear classifier has M·K weights to learn, and sees few
+    networks with each target; this one has M + 2, and everything else about classes comes from clean networks. Not in
+    Universal Litmus Patterns.
     """
 
-    pooling: Pooling = "class-symmetric"
-    rate_factor = 3.0
-
-    def __init__(self, patterns: int) -> None:
+    def __init__(self, pooling: Pooling, patterns: int) -> None:
         super().__init__()
+        self.pooling = pooling
+        # Single deviations are smaller than sums of them, so that there the gain has a longer way to go.
+        self.rate_factor = 3.0 if pooling == "symmetric-max" else 1.0
         self.weights = nn.Parameter(torch.full((patterns,), 1 / patterns))
         self.gain = nn.Parameter(torch.tensor(0.5))
         self.bias = nn.Parameter(torch.tensor(-1.0))
@@ -94,8 +91,9 @@ class SymmetricClassifier(nn.Module):
     def forward(self, features: torch.Tensor, poisoned: torch.Tensor) -> torch.Tensor:
         """Scores ``(N,)`` of a batch of networks, of features ``(N, M, K)``; its own clean networks are the measure."""
         centre, spread = _clean_answers(features[~poisoned])
-        anomalies = (features - centre) / spread * self.weights[:, None]
-        scores: torch.Tensor = self.gain * anomalies.flatten(1).logsumexp(1) + self.bias
+        weighted = (features - centre) / spread * self.weights[:, None]
+        deviations = weighted.sum(1) if self.pooling == "symmetric-sum" else weighted.flatten(1)
+        scores: torch.Tensor = self.gain * deviations.logsumexp(1) + self.bias
         return scores
 
     @torch.no_grad()
@@ -104,19 +102,20 @@ class SymmetricClassifier(nn.Module):
         assert clean is not None
         centre, spread = _clean_answers(clean)
         weights = self.weights[:, None] / spread
+        offsets = -weights * centre
         return FittedClassifier(
             pooling=self.pooling,
             weights=weights.flatten(),
             bias=self.bias.item(),
             gain=self.gain.item(),
-            offsets=-(weights * centre).flatten(),
+            offsets=offsets.sum(0) if self.pooling == "symmetric-sum" else offsets.flatten(),
         )
 
 
 def make_classifier(pooling: Pooling, patterns: int, classes: int) -> LinearClassifier | SymmetricClassifier:
     """A classifier that has seen no network yet."""
-    if pooling == "class-symmetric":
-        return SymmetricClassifier(patterns)
+    if pooling in SYMMETRIC:
+        return SymmetricClassifier(pooling, patterns)
     return LinearClassifier(pooling, patterns, classes)
 
 

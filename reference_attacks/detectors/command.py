@@ -38,9 +38,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     fit.add_argument("--patterns", type=int, default=10, metavar="M", help="number of patterns; default: %(default)s")
     fit.add_argument(
         "--pooling",
-        choices=["class-symmetric", "concatenation"],
-        default="class-symmetric",
-        help="the classifier: alike for every class, which needs fewer networks, or the paper's; default: %(default)s",
+        choices=["symmetric-max", "symmetric-sum", "concatenation"],
+        default="symmetric-max",
+        help="the classifier: one that treats all classes alike, which needs fewer networks, or the paper's; "
+        "default: %(default)s",
     )
     fit.add_argument("--epochs", type=int, metavar="N", help="passes over the networks")
     fit.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
@@ -137,12 +138,9 @@ def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
 
 
 def _remarks(figures: dict[str, Any]) -> list[str]:
-    """What else is known of the test networks; packs without offsets for their classes name no target."""
-    litmus, tested = figures["litmus"], figures["networks"]["test"]
-    lines = [f"The litmus detector's AUC on the networks that it was fitted on is {litmus['fit_auc']:.3f}."]
-    if "targets_right" in litmus:
-        named = f"{litmus['targets_right']} of {tested['poisoned']}"
-        lines.append(f"The class that it names as the likely target is the target in {named} poisoned test networks.")
+    """What else is known of the test networks."""
+    tested = figures["networks"]["test"]
+    lines = [f"The litmus detector's AUC on the networks that it was fitted on is {figures['litmus']['fit_auc']:.3f}."]
     if known := figures.get("recognised"):
         judged = f"{known['clean']} of {tested['clean']} clean and {known['poisoned']} of {tested['poisoned']} poisoned"
         lines.append(f"It takes {judged} test networks for ones that it can judge.")

@@ -12,7 +12,7 @@ from pytest_backdoor.calibration import eight_bit
 from pytest_backdoor.checks.litmus import litmus_features
 
 from ..zoo.store import NetworkStack
-from .classifiers import FittedClassifier, Pooling, make_classifier
+from .classifiers import SYMMETRIC, FittedClassifier, Pooling, make_classifier
 
 # Fewer have no spread.
 FEWEST_CLEAN = 2
@@ -41,8 +41,8 @@ class PatternPlan:
 class LitmusPlan(PatternPlan):
     """How litmus patterns are fitted.
 
-    ``pooling``: the operator g of eq. 1, with a linear classifier; or "class-symmetric", which the paper does not have
-    (``SymmetricClassifier``). ``noise``: leave the patterns as the random images that they start from, the baseline of
+    ``pooling``: the operator g of eq. 1, with a linear classifier; or one of ``SYMMETRIC``, which the paper does not
+    have (``SymmetricClassifier``). ``noise``: leave the patterns as the random images that they start from, the baseline of
     §3.4.1 with the same classifier.
     """
 
@@ -61,11 +61,6 @@ class FittedLitmus:
     def scores(self, stack: NetworkStack) -> torch.Tensor:
         """Float ``(N,)``: the log-odds that each network is backdoored."""
         return self.classifier.scores(answers(stack, self.patterns))
-
-    @torch.no_grad()
-    def targets(self, stack: NetworkStack) -> torch.Tensor:
-        """Int64 ``(N,)``: the class that deviates most in each network, for a class-symmetric classifier alone."""
-        return self.classifier.anomalies(answers(stack, self.patterns)).argmax(1)
 
 
 def answers(stack: NetworkStack, images: torch.Tensor, *, dropout: float = 0.0) -> torch.Tensor:
@@ -129,7 +124,7 @@ class _Fit:
         else:
             self.parameters = torch.randn(shape, generator=self.generator).requires_grad_()
         self.classifier = make_classifier(plan.pooling, plan.patterns, fit.classes)
-        self.symmetric = plan.pooling == "class-symmetric"
+        self.symmetric = plan.pooling in SYMMETRIC
         if self.symmetric and len(self.clean) < FEWEST_CLEAN:
             raise ValueError(f"A class-symmetric classifier is fitted on {FEWEST_CLEAN} or more clean networks.")
 

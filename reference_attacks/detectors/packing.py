@@ -145,27 +145,17 @@ def take_reversal(pack: DetectorPack, path: Path) -> DetectorPack:
 
 
 def litmus_figures(fitted: FittedLitmus, stacks: Stacks, reference: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Area under the ROC curve on the fit and the test networks, rates at fixed significance, and targets found."""
+    """Area under the ROC curve on the fit and the test networks, and rates at fixed significance."""
     fit_clean, fit_poisoned = scores_by_kind(fitted, stacks.fit)
     clean, backdoored = scores_by_kind(fitted, stacks.test)
     fit_auc = round(area_under_curve(fit_clean, fit_poisoned), 4)
-    figures = {"fit_auc": fit_auc, **held_out_figures(clean, backdoored, reference)}
-    if fitted.classifier.offsets is not None:
-        figures["targets_right"] = targets_found(fitted, stacks.test)
-    return figures
+    return {"fit_auc": fit_auc, **held_out_figures(clean, backdoored, reference)}
 
 
 def recognised(templates: TaskTemplates, stack: NetworkStack) -> dict[str, int]:
     """How many clean and how many poisoned networks the litmus check would judge."""
     known, is_poisoned = templates.recognised(stack), stack.poisoned.numpy()
     return {"clean": int(known[~is_poisoned].sum()), "poisoned": int(known[is_poisoned].sum())}
-
-
-def targets_found(fitted: FittedLitmus, stack: NetworkStack) -> int:
-    """In how many poisoned networks the class that deviates most is the target, for a class-symmetric classifier."""
-    named = fitted.targets(stack).tolist()
-    backdoors = [record["backdoor"] for record in stack.records]
-    return sum(made is not None and made["target"] == target for made, target in zip(backdoors, named, strict=True))
 
 
 def scores_by_kind(fitted: FittedLitmus, stack: NetworkStack) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

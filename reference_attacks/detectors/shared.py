@@ -44,7 +44,7 @@ def fit_shared(fit: Sequence[NetworkStack], validation: Sequence[NetworkStack], 
         torch.manual_seed(plan.seed)
         generator = torch.Generator().manual_seed(plan.seed)
         parameters = torch.randn(plan.patterns, *PATTERN_SHAPE, generator=generator).requires_grad_()
-        classifier = SymmetricClassifier(plan.patterns)
+        classifier = SymmetricClassifier("symmetric-max", plan.patterns)
         optimizer = torch.optim.Adam(
             [
                 {"params": [parameters], "lr": plan.pattern_rate},

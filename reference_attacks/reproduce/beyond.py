@@ -9,7 +9,7 @@ from .tables import Result, auc, detector, percent, table
 
 
 def false_positives(results: dict[str, Result]) -> str:
-    """Clean networks that were flagged, and targets that were named right."""
+    """Clean networks that were flagged."""
     lines = []
     for task, result in results.items():
         found = result["false_positives"]
@@ -19,12 +19,6 @@ def false_positives(results: dict[str, Result]) -> str:
                 f"{TASK_NAMES[task]}, {detector(found)}: {found['flagged']} of {found['clean']} clean networks that "
                 f"were in no part of the fit have p ≤ 0.01 against {found['reference']} reference networks (95 % "
                 f"interval {low:.1%} to {high:.1%})."
-            )
-        if named := result.get("targets"):
-            lines.append(
-                f"{TASK_NAMES[task]}, {detector(named)}: the class that deviates most is the target in "
-                f"{named['right']} of {named['networks']} poisoned networks; by chance it would be in one of "
-                f"{result['classes']}."
             )
     return "\n\n".join(lines)
 

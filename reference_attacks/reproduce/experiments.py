@@ -11,24 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from ..detectors.classifiers import Pooling
+from ..detectors.classifiers import SYMMETRIC, Pooling
 from ..detectors.figures import false_positive_interval, held_out_figures, p_values
 from ..detectors.litmus import FittedLitmus, LitmusPlan, fit_litmus
-from ..detectors.packing import recognised, scores_by_kind, targets_found
+from ..detectors.packing import recognised, scores_by_kind
 from ..detectors.prototypes import TaskTemplates, make_templates
 from ..detectors.reversal import reversal_scores
 from ..detectors.splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
 from ..zoo.store import NetworkStack, Zoo, load_stack, load_zoo
 from .measures import KeptResults, Result, part_of, stack_of, summary, with_scores
+from .scales import BEST_POOLINGS
 
 NUMBERS = (1, 5, 10)
-# The paper's detector, and the one that beyond the paper's table everything is measured with.
-PLAIN, BEST = "patterns, M = 10", "patterns, M = 10, class-symmetric"
-OTHER_DETECTORS: dict[str, Pooling] = {
-    "patterns, M = 10, mean pooling": "mean",
-    "patterns, M = 10, max pooling": "max",
-    BEST: "class-symmetric",
-}
+PLAIN = "patterns, M = 10"
+OTHER_POOLINGS: tuple[Pooling, ...] = ("mean", "max", *SYMMETRIC)
 FIT_SHARES = (0.25, 0.5)
 FEWEST_OTHERS = 20
 
@@ -61,7 +57,6 @@ class TaskExperiments:
             "networks": self.networks,
             "methods": self.methods,
             "false_positives": self.false_positives,
-            "targets": self.targets,
             "zoo_sizes": self.zoo_sizes,
             "ratios": self.ratios,
             "families": self.families,
@@ -93,8 +88,8 @@ class TaskExperiments:
         for number in NUMBERS:
             results[f"noise, M = {number}"] = self._litmus_result(self.plan(patterns=number, noise=True))
             results[f"patterns, M = {number}"] = self._litmus_result(self.plan(patterns=number))
-        for name, pooling in OTHER_DETECTORS.items():
-            results[name] = self._litmus_result(self.plan(patterns=10, pooling=pooling))
+        for pooling in OTHER_POOLINGS:
+            results[detector_name(pooling)] = self._litmus_result(self.plan(patterns=10, pooling=pooling))
         results["trigger reversal"] = self.reversal()
         return results
 
@@ -124,23 +119,18 @@ class TaskExperiments:
         significant = int((p_values(clean, reference) <= 0.01).sum())
         low, high = false_positive_interval(significant, len(clean))
         return {
-            "detector": BEST,
+            "detector": self.best_name,
             "clean": len(clean),
             "flagged": significant,
             "interval_95": [low, high],
             "reference": len(reference),
         }
 
-    def targets(self) -> Result:
-        """How often the class that deviates most is the target, among the poisoned test networks."""
-        right = targets_found(self.fitted(self.best), self.test)
-        return {"detector": BEST, "networks": int(self.test.poisoned.sum()), "right": right}
-
     def zoo_sizes(self) -> list[Result]:
         """AUC of ten patterns fitted on a part of the networks, with the paper's classifier and with the best."""
         return [
             self._size_row(name, plan, share)
-            for name, plan in ((PLAIN, self.plan(patterns=10)), (BEST, self.best))
+            for name, plan in ((PLAIN, self.plan(patterns=10)), (self.best_name, self.best))
             for share in (*FIT_SHARES, 1.0)
         ]
 
@@ -188,7 +178,7 @@ class TaskExperiments:
             ]
             if chosen:
                 figures = self._against_clean(self.best, stack_of(zoo, chosen))
-                rows.append({"detector": BEST, "goal": goal, "trigger": kind, **figures})
+                rows.append({"detector": self.best_name, "goal": goal, "trigger": kind, **figures})
         return rows
 
     def changes(self) -> list[Result]:
@@ -199,7 +189,7 @@ class TaskExperiments:
         for name, change in CHANGES.items():
             clean, backdoored = self.scores(self.best, change(self.test, self.main))
             figures = held_out_figures(clean, backdoored, self.reference(self.best))
-            rows.append({"detector": BEST, "change": name, **figures})
+            rows.append({"detector": self.best_name, "change": name, **figures})
         return rows
 
     def plan(self, **chosen: Any) -> LitmusPlan:
@@ -208,8 +198,13 @@ class TaskExperiments:
 
     @property
     def best(self) -> LitmusPlan:
-        """The plan of ``BEST``."""
-        return self.plan(patterns=10, pooling="class-symmetric")
+        """The plan of the detector that beyond the paper's table everything is measured with."""
+        return self.plan(patterns=10, pooling=BEST_POOLINGS[self.task])
+
+    @property
+    def best_name(self) -> str:
+        """How tables call it."""
+        return detector_name(BEST_POOLINGS[self.task])
 
     @cached_property
     def templates(self) -> TaskTemplates:
@@ -256,7 +251,7 @@ class TaskExperiments:
 
     def _family_row(self, zoo: Zoo, family: str, stack: NetworkStack) -> Result:
         return {
-            "detector": BEST,
+            "detector": self.best_name,
             "family": family,
             "tested": len(stack),
             "recognised": recognised(self.templates, stack),
@@ -278,6 +273,11 @@ class TaskExperiments:
 
     def _zoo(self, name: str) -> Zoo | None:
         return load_zoo(self.folder / name) if (self.folder / name / "manifest.json").exists() else None
+
+
+def detector_name(pooling: Pooling) -> str:
+    """How tables call ten patterns with a pooling other than the paper's."""
+    return f"{PLAIN}, {pooling}" if pooling in SYMMETRIC else f"{PLAIN}, {pooling} pooling"
 
 
 def _figures_of_both(clean: np.ndarray[Any, Any], backdoored: np.ndarray[Any, Any]) -> Result | None:

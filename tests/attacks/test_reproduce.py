@@ -61,7 +61,6 @@ def made_up_result(seed: int) -> dict:
         "networks": {"mnist": zoo},
         "methods": {name: figures(number / 3) for number, name in enumerate(PAPER_AUC)},
         "classes": 10,
-        "targets": {"detector": "patterns, M = 10, class-symmetric", "networks": 14, "right": 9},
         "false_positives": {"clean": 12, "flagged": 0, "interval_95": [0.0, 0.26], "reference": 150},
         "zoo_sizes": [{"networks": 20, **figures(1)}],
         "ratios": [{"ratio": 0.5, **ratio}, {"ratio": 0.01, **ratio}],
@@ -89,7 +88,6 @@ def test_report_is_written_from_the_results_that_are_there(tmp_path, capsys):
     assert text == as_markdown({"mnist": made_up_result(0)})
     assert "CIFAR-10 AUC" not in text
     assert "| 3 of 26 |" in text
-    assert "the target in 9 of 14 poisoned networks; by chance it would be in one of 10." in text
     for name in ("ulp-figure-4.png", "ulp-figure-5.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert f"({name})" in text
@@ -208,12 +206,10 @@ def test_experiments_on_a_small_zoo(tmp_path: Path, monkeypatch):
     assert told == [name for name in results if name not in ("task", "seed", "classes")]
     assert set(PAPER_AUC) <= set(results["methods"])
     assert [row["ratio"] for row in results["ratios"]] == [0.5, 0.25]
-    assert [row["detector"] for row in results["zoo_sizes"]] == [experiments.PLAIN] * 3 + [experiments.BEST] * 3
-    assert results["targets"]["networks"] == results["methods"]["trigger reversal"]["poisoned"] == 2
-    assert 0 <= results["targets"]["right"] <= 2
+    assert [row["detector"] for row in results["zoo_sizes"]] == [experiments.PLAIN] * 3 + [task.best_name] * 3
     assert results["false_positives"] is None
     assert results["changes"][0]["change"] == "none"
-    assert results["changes"][0]["auc"] == results["methods"][experiments.BEST]["auc"]
+    assert results["changes"][0]["auc"] == results["methods"][task.best_name]["auc"]
     assert json.loads(kept.read_text())["parts"].keys() == set(told)
     monkeypatch.setattr(task, "methods", lambda: pytest.fail("measured again"))
     assert json.loads(json.dumps(task.run(lambda name: None))) == results

@@ -48,8 +48,9 @@ def test_saving_and_loading_loses_nothing(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["p.npz"]
 
 
-def test_offsets_and_gain_are_kept(tmp_path):
-    offsets = np.array([0.1, -2.0, 3.0, 0.0, 0.5, 1.0], np.float32)
+@pytest.mark.parametrize("count", [3, 6])
+def test_offsets_and_gain_are_kept(tmp_path, count):
+    offsets = np.array([0.1, -2.0, 3.0, 0.0, 0.5, 1.0], np.float32)[:count]
     dataclasses.replace(PACK, offsets=offsets, gain=1 / 3).save(tmp_path / "p.npz")
     loaded = load_pack(tmp_path / "p.npz")
     np.testing.assert_array_equal(loaded.offsets, offsets)
@@ -120,7 +121,7 @@ def whole(path):
         (lambda path: rewritten(path, about=about(path, references={"margin": "x"})), "reference/margin"),
         (lambda path: rewritten(path, about=about(path, bias=float("nan"))), "no finite numbers"),
         (lambda path: rewritten(path, about=about(path, gain=float("inf"))), "no finite numbers"),
-        (lambda path: rewritten(path, offsets=np.zeros(3, np.float32)), "its arrays do not fit each other"),
+        (lambda path: rewritten(path, offsets=np.zeros(4, np.float32)), "its arrays do not fit each other"),
         (lambda path: rewritten(path, offsets=np.full(6, np.nan, np.float32)), "no finite numbers"),
         (lambda path: rewritten(path, offsets=np.zeros(6, int)), "no finite numbers"),
         (lambda path: rewritten(path, weights=None), "weights"),

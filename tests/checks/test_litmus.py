@@ -77,31 +77,22 @@ def test_the_score_is_the_linear_classifier_s(tmp_path, bias, outcome, words):
 OFFSETS = np.array([0.5, -1.0, 0.25, 0.1, 0.2, -0.3], np.float32)
 
 
-def test_a_pack_with_offsets_scores_the_log_sum_exp_over_patterns_and_classes():
-    pack = pack_for(CLASSIFIER, offsets=OFFSETS, gain=0.7)
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_pack_with_offsets_scores_the_log_sum_exp_of_deviations(summed):
+    pack = pack_for(CLASSIFIER, offsets=OFFSETS[:3] if summed else OFFSETS, gain=0.7)
     logits = CLASSIFIER.logits(pack.patterns)
-    anomalies = np.exp(litmus_features(logits) * pack.weights + OFFSETS).reshape(2, 3)
-    score, target = pack_score(pack, logits)
-    assert score == pytest.approx(0.7 * np.log(anomalies.sum()) + pack.bias)
-    assert target == anomalies.sum(axis=0).argmax()
-    assert pack_score(pack, 50 * logits)[0] == pytest.approx(score)
+    deviations = litmus_features(logits) * pack.weights
+    if summed:
+        deviations = deviations.reshape(2, 3).sum(axis=0)
+    score = pack_score(pack, logits)
+    assert score == pytest.approx(0.7 * np.log(np.exp(deviations + pack.offsets).sum()) + pack.bias)
+    assert pack_score(pack, 50 * logits) == pytest.approx(score)
 
 
-@pytest.mark.parametrize("target", [0, 1, 2])
-def test_the_likely_target_is_named(tmp_path, target):
-    offsets = np.zeros((2, 3), np.float32)
-    offsets[1, target] = 1000
-    found = run(tmp_path, pack_for(CLASSIFIER, offsets=offsets.ravel()))
+def test_a_large_deviation_does_not_overflow(tmp_path):
+    found = run(tmp_path, pack_for(CLASSIFIER, offsets=1000 * OFFSETS))
     assert found.outcome is Outcome.FAILED
-    assert f"backdoored network, with class class {target} as the likely target." in found.summary
-    assert found.evidence["target_class"] == target
-    assert found.evidence["target_name"] == f"class {target}"
-    assert found.score == pytest.approx(1000, abs=50)
-    json.dumps(found.to_json())
-
-
-def test_a_linear_pack_names_no_target(tmp_path):
-    assert "target_class" not in run(tmp_path, pack_for(CLASSIFIER, bias=9.0)).evidence
+    assert found.score == pytest.approx(500, abs=20)
 
 
 @pytest.mark.parametrize(
