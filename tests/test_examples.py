@@ -126,12 +126,10 @@ def test_a_clean_network_of_a_zoo_passes(task):
 
 
 @pytest.mark.parametrize("task", ZOOS)
-def test_a_poisoned_network_of_a_zoo_fails_and_its_target_is_named(task):
+def test_a_poisoned_network_of_a_zoo_fails(task):
     model, found = scan_of_zoo(task, "poisoned-test-0000", fpr=0.01)
     assert model.verdict is Verdict.SUSPICIOUS, [finding.summary for finding in model.findings]
-    told = json.loads((EXAMPLES / task / "poisoned-test-0000.json").read_text())
     assert found["litmus"].outcome is Outcome.FAILED
-    assert found["litmus"].evidence["target_class"] == told["backdoor"]["target"]
     # The pack has no reference scores for reversal, so that litmus has the whole false-positive rate.
     assert found["litmus"].evidence["reference"]["significance"] == pytest.approx(0.01)
     assert found["reversal"].outcome is Outcome.NOT_ASSESSED

@@ -42,8 +42,8 @@ class LitmusPlan(PatternPlan):
     """How litmus patterns are fitted.
 
     ``pooling``: the operator g of eq. 1, with a linear classifier; or one of ``SYMMETRIC``, which the paper does not
-    have (``SymmetricClassifier``). ``noise``: leave the patterns as the random images that they start from, the baseline of
-    §3.4.1 with the same classifier.
+    have (``SymmetricClassifier``). ``noise``: leave the patterns as the random images that they start from, the
+    baseline of §3.4.1 with the same classifier.
     """
 
     pooling: Pooling = "concatenation"
