@@ -25,6 +25,7 @@ from .scales import BEST_POOLINGS
 NUMBERS = (1, 5, 10)
 PLAIN = "patterns, M = 10"
 OTHER_POOLINGS: tuple[Pooling, ...] = ("mean", "max", *SYMMETRIC)
+FURTHER_ZOOS = ("families", "ratios", "variants")
 FIT_SHARES = (0.25, 0.5)
 FEWEST_OTHERS = 20
 
@@ -63,23 +64,23 @@ class TaskExperiments:
             "variants": self.variants,
             "changes": self.changes,
         }
-        kept = KeptResults(self.folder / f"{self.task}-results.json", self._state())
+        kept = KeptResults(self.folder / f"{self.task}-results.json")
+        results: Result = {"task": self.task, "seed": self.seed, "classes": self.main.classes}
         for name, part in parts.items():
             on_part(name)
-            if name not in kept.parts:
-                kept.add(name, part())
-        head = {"task": self.task, "seed": self.seed, "classes": self.main.classes}
-        return {**head, **{name: kept.parts[name] for name in parts}}
+            results[name] = kept.result(name, self._state(name), part)
+        return results
 
-    def _state(self) -> str:
-        """What the results depend on: every zoo's manifest and the seed."""
-        manifests = sorted(self.folder.glob(f"{self.task}*/manifest.json"))
-        told = [str(self.seed), str(self.reversed_networks), *(path.read_text() for path in manifests)]
+    def _state(self, part: str) -> str:
+        """What a part's results depend on: the manifests of the zoos that it looks at, and how it is measured."""
+        further = FURTHER_ZOOS if part == "networks" else [part] if part in FURTHER_ZOOS else []
+        paths = [self.folder / name / "manifest.json" for name in (self.task, *(f"{self.task}-{n}" for n in further))]
+        told = [str(self.seed), str(self.reversed_networks), *(p.read_text() if p.exists() else "" for p in paths)]
         return hashlib.sha256("".join(told).encode()).hexdigest()
 
     def networks(self) -> Result:
         """Numbers, accuracy and attack success of each zoo's networks, rejected ones counted."""
-        names = (self.task, *(f"{self.task}-{kind}" for kind in ("families", "ratios", "variants")))
+        names = (self.task, *(f"{self.task}-{kind}" for kind in FURTHER_ZOOS))
         return {name: summary(zoo) for name in names if (zoo := self._zoo(name)) is not None}
 
     def methods(self) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -22,17 +22,18 @@ Result = dict[str, Any]
 
 
 class KeptResults:
-    """Finished parts of a task's results in one file, of use only to a run with the same ``state``."""
+    """Finished parts of a task's results in one file, each of use as long as its ``state`` is the same."""
 
-    def __init__(self, path: Path, state: str) -> None:
-        self.path, self.state = path, state
-        found = json.loads(path.read_text()) if path.exists() else {}
-        self.parts: Result = found["parts"] if found.get("state") == state else {}
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.parts: dict[str, Result] = json.loads(path.read_text()) if path.exists() else {}
 
-    def add(self, name: str, result: Any) -> None:
-        """Keep one more part."""
-        self.parts[name] = result
-        write_atomically(self.path, json.dumps({"state": self.state, "parts": self.parts}).encode())
+    def result(self, name: str, state: str, measure: Callable[[], Any]) -> Any:
+        """A part's result, measured if none is kept for that state."""
+        if self.parts.get(name, {}).get("state") != state:
+            self.parts[name] = {"state": state, "result": measure()}
+            write_atomically(self.path, json.dumps(self.parts).encode())
+        return self.parts[name]["result"]
 
 
 def summary(zoo: Zoo) -> Result:

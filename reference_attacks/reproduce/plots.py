@@ -15,6 +15,8 @@ CURVES = {
     "patterns, M = 1": ("Patterns, M = 1", "#9ecae1", "-"),
     "patterns, M = 5": ("Patterns, M = 5", "#4292c6", "-"),
     "patterns, M = 10": ("Patterns, M = 10", "#08306b", "-"),
+    "patterns, M = 10, symmetric-sum": ("symmetric-sum, M = 10", "#74c476", "-"),
+    "patterns, M = 10, symmetric-max": ("symmetric-max, M = 10", "#006d2c", "-"),
 }
 
 
@@ -30,7 +32,9 @@ def draw_roc(results: dict[str, Any]) -> bytes:
     figure, panels = _panels(len(results))
     for panel, (task, result) in zip(panels, results.items(), strict=True):
         for method, (label, colour, style) in CURVES.items():
-            figures = result["methods"][method]
+            figures = result["methods"].get(method)
+            if figures is None:
+                continue
             false, true = roc_points(**figures["scores"])
             panel.plot(false, true, style, color=colour, label=f"{label}: {figures['auc']:.3f}")
         panel.plot([0, 1], [0, 1], color="#dddddd", linewidth=0.8, zorder=0)

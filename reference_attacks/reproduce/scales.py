@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 Scale = Literal["paper", "reduced"]
 # In the order of the paper's Table 1, as its tables and figures call them.
 TASK_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "gtsrb": "GTSRB"}
-# Which class-symmetric classifier did better in cross-validation by trigger on a task's networks to fit on; for MNIST
-# that was not tried.
+# Which class-symmetric classifier a task's pack has; docs/detector-packs.md says how each was chosen. MNIST has none.
 BEST_POOLINGS: dict[str, Pooling] = {"mnist": "symmetric-max", "cifar10": "symmetric-max", "gtsrb": "symmetric-sum"}
 RATIOS = (0.25, 0.12, 0.05, 0.01)
 OTHER_TRIGGERS = ("patch3", "patch5", "patch8", "pixel", "blended", "wave")
@@ -51,7 +50,7 @@ SIZES: dict[tuple[Scale, str], ZooSize] = {
         clean=105, poisoned=120, calibration=200, test_share=1 / 3, families=40, ratios=100, variants=84
     ),
     ("reduced", "cifar10"): ZooSize(
-        clean=39, poisoned=45, calibration=100, test_share=1 / 3, families=0, ratios=0, variants=0
+        clean=39, poisoned=45, calibration=100, test_share=1 / 3, families=8, ratios=0, variants=0
     ),
     ("reduced", "gtsrb"): ZooSize(
         clean=60,

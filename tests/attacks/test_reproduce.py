@@ -199,7 +199,7 @@ def test_experiments_on_a_small_zoo(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(experiments, "reversal_scores", lambda zoo, records, **_: np.arange(len(records)) / 1.0)
     told: list[str] = []
     kept = tmp_path / "mnist-results.json"
-    kept.write_text(json.dumps({"state": "another", "parts": {"networks": "not these"}}))
+    kept.write_text(json.dumps({"networks": {"state": "another", "result": "not these"}}))
     task = experiments.TaskExperiments("mnist", tmp_path, seed=0, workers=1)
     monkeypatch.setattr(task, "plan", lambda **chosen: experiments.LitmusPlan(epochs=1, **chosen))
     results = json.loads(json.dumps(task.run(told.append)))
@@ -210,7 +210,7 @@ def test_experiments_on_a_small_zoo(tmp_path: Path, monkeypatch):
     assert results["false_positives"] is None
     assert results["changes"][0]["change"] == "none"
     assert results["changes"][0]["auc"] == results["methods"][task.best_name]["auc"]
-    assert json.loads(kept.read_text())["parts"].keys() == set(told)
+    assert json.loads(kept.read_text()).keys() == set(told)
     monkeypatch.setattr(task, "methods", lambda: pytest.fail("measured again"))
     assert json.loads(json.dumps(task.run(lambda name: None))) == results
     few = experiments.TaskExperiments("mnist", tmp_path, seed=0, workers=1, reversed_networks=1).reversal()
