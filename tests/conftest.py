@@ -78,7 +78,8 @@ def make_pack(references: int = REFERENCES) -> DetectorPack:
         sure_similarity=sure_similarity * 0.999,
         prototypes=prototypes,
         prototype_template=answers,
-        least_similarity=least_similarity,
+        # The made-up clean networks are all alike, which would leave no room for any other.
+        least_similarity=least_similarity / 2,
         references={
             "litmus": ReferenceScores(scores=low, description="made-up clean models"),
             "reversal-samples": ReferenceScores(scores=triggers, description="made-up clean models"),

@@ -21,7 +21,7 @@ def prototype_template(clean_features: np.ndarray[Any, Any]) -> tuple[np.ndarray
     if there are fewer than two networks, or if one is so unlike the others that nothing would be left to tell.
     """
     template, lowest = _template(clean_features)
-    least = 1 - MARGIN * (1 - lowest)
+    least = 1 - MARGIN * max(0.0, 1 - lowest)  # rounding can lift a cosine above 1
     if not least > 0:
         raise ValueError(
             f"A clean network answers the prototypes unlike the others (similarity {lowest:.2g}), so that they cannot "

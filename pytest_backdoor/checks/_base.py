@@ -61,11 +61,16 @@ class Context:
     root: Path
     behavioural_checks: tuple[str, ...]
 
-    def significance(self, pack: DetectorPack | None = None) -> float:
-        """The p-value at or below which a behavioural check fails: ``fpr``, Bonferroni-corrected.
+    @property
+    def significance(self) -> float:
+        """The p-value at or below which a behavioural check fails: ``fpr``, Bonferroni-corrected."""
+        return self.significance_with(None)
 
-        A check that ``pack``, where one is used, has no reference scores for is never assessed. It can raise no false
-        alarm and is not counted.
+    def significance_with(self, pack: DetectorPack | None) -> float:
+        """The same for a check that judges by ``pack``.
+
+        Another check that the pack has no reference scores for is never assessed. It can raise no false alarm and is
+        not counted.
         """
         count = sum(
             pack is None or name not in CALIBRATED_BY_PACKS or pack.judges(name) for name in self.behavioural_checks
@@ -178,7 +183,7 @@ class BehaviouralCheck(ABC):
         from ..calibration import judge
 
         measured = self.measure(subject, context)
-        judgement = judge(measured.score, measured.reference, context.significance(measured.pack))
+        judgement = judge(measured.score, measured.reference, context.significance_with(measured.pack))
         summaries = {True: measured.suspicion, False: measured.reassurance, None: ""}
         return Finding(
             check=self.name,

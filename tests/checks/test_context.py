@@ -81,18 +81,18 @@ def test_no_more_than_the_limit_are_drawn(tmp_path):
 )
 def test_the_false_positive_rate_is_shared_out(tmp_path, checks, expected):
     given = context(tmp_path, fpr=0.04, behavioural_checks=checks)
-    assert given.significance() == pytest.approx(expected)
-    assert given.significance(pack_for(CLASSIFIER)) == pytest.approx(expected)
+    assert given.significance == pytest.approx(expected)
+    assert given.significance_with(pack_for(CLASSIFIER)) == pytest.approx(expected)
 
 
 def test_a_check_that_the_pack_cannot_judge_takes_no_share(tmp_path):
     reference = pack_for(CLASSIFIER).references["litmus"]
     pack = pack_for(CLASSIFIER, references={"litmus": reference})
     given = context(tmp_path, fpr=0.04, behavioural_checks=("litmus", "reversal", "mine"))
-    assert given.significance(pack) == pytest.approx(0.02)
+    assert given.significance_with(pack) == pytest.approx(0.02)
     for kind in ("samples", "stand-ins"):
         either = pack_for(CLASSIFIER, references={"litmus": reference, f"reversal-{kind}": reference})
-        assert given.significance(either) == pytest.approx(0.04 / 3)
+        assert given.significance_with(either) == pytest.approx(0.04 / 3)
 
 
 def test_litmus_is_judged_by_the_whole_rate_where_the_pack_has_no_references_for_reversal(tmp_path):

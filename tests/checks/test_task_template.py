@@ -36,6 +36,10 @@ def test_the_least_similarity_is_half_as_much_again_below_1_as_the_lowest_to_the
     assert 1 - prototype_template(clean)[1] == pytest.approx(1.5 * (1 - lowest_to_the_others(clean)), abs=1e-9)
 
 
+def test_networks_that_are_all_alike_give_a_similarity_that_a_pack_can_hold():
+    assert prototype_template(features(2, 0.0))[1] <= 1
+
+
 def test_the_sure_similarity_is_the_lowest_to_the_others_and_at_least_a_half():
     alike, different = features(6, 0.3), features(6, 3.0)
     assert lowest_to_the_others(different) < 0.5 < lowest_to_the_others(alike)
