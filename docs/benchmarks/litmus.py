@@ -88,6 +88,7 @@ def write_pack(path: Path, model: Path, classes: int) -> None:
         prototypes=prototypes,
         prototype_template=prototype_answers,
         least_similarity=least_similarity,
+        offsets=np.zeros(typical.size, np.float32),
         references={"litmus": ReferenceScores(scores=rng.normal(size=REFERENCES), description="made up")},
     ).save(path)
 
