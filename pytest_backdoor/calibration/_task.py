@@ -17,8 +17,9 @@ def prototype_template(clean_features: np.ndarray[Any, Any]) -> tuple[np.ndarray
     ``clean_features``: float ``(N, P·K)``, the ``litmus_features`` of N clean networks' logits on the P prototypes. The
     template is float32 ``(P·K,)``. The least similarity is half as much again below 1 as the lowest that a clean
     network has to the template of the others. So much room is there for training that was longer or shorter, but not
-    for networks of another task, nor for most other architectures, whose scores would mean nothing. Raises ValueError
-    if there are fewer than two networks, or if one is so unlike the others that nothing would be left to tell.
+    for networks of another task, nor for clearly different architectures, whose scores would mean nothing. Raises
+    ValueError if there are fewer than two networks, or if one is so unlike the others that nothing would be left to
+    tell.
     """
     template, lowest = _template(clean_features)
     least = 1 - MARGIN * max(0.0, 1 - lowest)  # rounding can lift a cosine above 1

@@ -32,8 +32,7 @@ class FittedClassifier:
         """Float ``(N,)``: the log-odds that each network is backdoored, of features ``(N, M, K)``."""
         if self.offsets is None:
             return pooled(features, self.pooling) @ self.weights + self.bias
-        weighted = features * self.weights.view(features.shape[1:])
-        deviations = weighted.sum(1) if self.pooling == "symmetric-sum" else weighted.flatten(1)
+        deviations = _deviations(features * self.weights.view(features.shape[1:]), self.pooling)
         return self.gain * (deviations + self.offsets).logsumexp(1) + self.bias
 
 
@@ -91,8 +90,7 @@ class SymmetricClassifier(nn.Module):
     def forward(self, features: torch.Tensor, poisoned: torch.Tensor) -> torch.Tensor:
         """Scores ``(N,)`` of a batch of networks, of features ``(N, M, K)``; its own clean networks are the measure."""
         centre, spread = _clean_answers(features[~poisoned])
-        weighted = (features - centre) / spread * self.weights[:, None]
-        deviations = weighted.sum(1) if self.pooling == "symmetric-sum" else weighted.flatten(1)
+        deviations = _deviations((features - centre) / spread * self.weights[:, None], self.pooling)
         scores: torch.Tensor = self.gain * deviations.logsumexp(1) + self.bias
         return scores
 
@@ -102,13 +100,12 @@ class SymmetricClassifier(nn.Module):
         assert clean is not None
         centre, spread = _clean_answers(clean)
         weights = self.weights[:, None] / spread
-        offsets = -weights * centre
         return FittedClassifier(
             pooling=self.pooling,
             weights=weights.flatten(),
             bias=self.bias.item(),
             gain=self.gain.item(),
-            offsets=offsets.sum(0) if self.pooling == "symmetric-sum" else offsets.flatten(),
+            offsets=_deviations((-weights * centre)[None], self.pooling)[0],
         )
 
 
@@ -117,6 +114,11 @@ def make_classifier(pooling: Pooling, patterns: int, classes: int) -> LinearClas
     if pooling in SYMMETRIC:
         return SymmetricClassifier(pooling, patterns)
     return LinearClassifier(pooling, patterns, classes)
+
+
+def _deviations(weighted: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """What a class-symmetric score is the log-sum-exp of: sums over patterns ``(N, K)``, or all ``(N, M·K)``."""
+    return weighted.sum(1) if pooling == "symmetric-sum" else weighted.flatten(1)
 
 
 def _clean_answers(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

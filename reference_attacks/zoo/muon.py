@@ -50,8 +50,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
     """Float ``(..., rows, columns)``: each matrix with its singular vectors kept and its singular values near 1.
 
-    Newton-Schulz iteration in bfloat16, which is exact enough for a direction; after four steps the singular values lie
-    between about 0.3 and 1.2.
+    Newton-Schulz iteration in bfloat16, which is exact enough for a direction.
     """
     first, third, fifth = COEFFICIENTS
     wide = matrices if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT
