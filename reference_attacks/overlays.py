@@ -56,7 +56,7 @@ def blended(image: torch.Tensor) -> Overlay:
     return Overlay(keep=torch.full((1, 1, *image.shape[1:]), 1 - BLEND), add=(BLEND * image)[None])
 
 
-def wave(cycles: int, input_shape: tuple[int, int, int]) -> Overlay:
+def wave(cycles: float, input_shape: tuple[int, int, int]) -> Overlay:
     """A horizontal sine wave of 30/255 with ``cycles`` periods across the image (Barni et al. 2019)."""
     columns = torch.arange(input_shape[2]) * (2 * torch.pi * cycles / input_shape[2])
     signal = (WAVE_HEIGHT * columns.sin()).expand(1, *input_shape).clone()

@@ -37,7 +37,8 @@ def make_overlay(kind: str, number: int, input_shape: tuple[int, int, int], plac
     if kind == "pixel":
         return patch(torch.ones(input_shape[0], 1, 1), input_shape, place)
     if kind == "wave":
-        return wave(2 + number, input_shape)
+        # Half a cycle apart, so that none has more cycles than half the pixels of the smallest image, 28.
+        return wave(2 + number / 2, input_shape)
     if kind == "blended":
         return blended(torch.rand(input_shape, generator=derived_generator(seed, f"blended/{number}")))
     patterns = random_patches(int(kind.removeprefix("patch")), input_shape[0], seed)

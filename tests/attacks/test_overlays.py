@@ -80,18 +80,7 @@ def test_every_trigger_stays_within_the_range_of_images(kind, shape, place):
 @pytest.mark.parametrize("shape", [GREY, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize(
     "kind",
-    [
-        "patch3",
-        "patch5",
-        "patch16",
-        "blended",
-        pytest.param(
-            "wave",
-            marks=pytest.mark.xfail(
-                reason="waves of more cycles than half the width alias: one is blank, others mirror those of the fit"
-            ),
-        ),
-    ],
+    ["patch3", "patch5", "patch16", "blended", "wave"],
 )
 def test_the_triggers_of_a_kind_differ_and_each_changes_the_image(kind, shape):
     grey = torch.full((1, *shape), 0.5)
