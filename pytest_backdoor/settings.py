@@ -13,6 +13,16 @@ from .errors import SettingsError
 
 Layout = Literal["NCHW", "NHWC"]
 
+TRIGGER_FAMILIES = {
+    "patch": "an opaque patch in one place",
+    "source-patch": "an opaque patch in one place that turns images of one class",
+    "pixels": "a few pixels anywhere",
+    "blend": "a whole image blended in",
+    "wave": "stripes or a smooth signal added",
+    "warp": "a smooth warp",
+}
+DEFAULT_FAMILIES = ("patch", "pixels", "blend", "wave", "warp")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScanSettings:
@@ -28,6 +38,7 @@ class ScanSettings:
     ``std`` per channel, applied after the range, ``classes`` (names), ``factory`` ("package.module:function" that
     builds the torch network of a state dict), ``source`` (where the file comes from), ``input_shape`` ([C, H, W],
     for models that leave it open) and ``pack`` (a detector pack to use instead of the shipped one).
+    ``families``: the trigger families that the reversal check covers, None for the default ones.
     """
 
     checks: tuple[str, ...] | None = None
@@ -48,6 +59,7 @@ class ScanSettings:
     source: str | None = None
     input_shape: tuple[int, int, int] | None = None
     pack: str | None = None
+    families: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
@@ -185,6 +197,14 @@ def _device(value: Any) -> str:
     return str(value)
 
 
+def _families(value: Any) -> tuple[str, ...]:
+    names = _names(value)
+    unknown = [name for name in names if name not in TRIGGER_FAMILIES]
+    if unknown:
+        raise ValueError(f"there is no trigger family {unknown[0]!r}; choose among {', '.join(TRIGGER_FAMILIES)}.")
+    return tuple(dict.fromkeys(names))
+
+
 def _factory(value: Any) -> str:
     module, _, function = _text(value).partition(":")
     if not module or not function:
@@ -211,4 +231,5 @@ _VALIDATORS: dict[str, Callable[[Any], Any]] = {
     "source": _text,
     "input_shape": _shape,
     "pack": _path,
+    "families": _families,
 }

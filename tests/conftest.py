@@ -82,8 +82,8 @@ def make_pack(references: int = REFERENCES) -> DetectorPack:
         least_similarity=least_similarity / 2,
         references={
             "litmus": ReferenceScores(scores=low, description="made-up clean models"),
-            "reversal-samples": ReferenceScores(scores=triggers, description="made-up clean models"),
-            "reversal-stand-ins": ReferenceScores(scores=triggers, description="made-up clean models"),
+            "reversal-samples/patch": ReferenceScores(scores=triggers, description="made-up clean models"),
+            "reversal-prototypes/patch": ReferenceScores(scores=triggers, description="made-up clean models"),
         },
         built={"command": "made up for the tests"},
     )

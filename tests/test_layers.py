@@ -22,8 +22,11 @@ USES_TORCH = (
     "models/graph/",
     "models/_torch",
     "checks/reversal/_check",
+    "checks/reversal/_evidence",
+    "checks/reversal/_families",
     "checks/reversal/_images",
-    "checks/reversal/_o",
+    "checks/reversal/_nominate",
+    "checks/reversal/_s",
 )
 
 

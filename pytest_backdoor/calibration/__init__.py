@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ._conformal import Judgement, ReferenceScores, conformal_p_value, judge
+from ._conformal import Judgement, ReferenceScores, conformal_p_value, judge, judge_jointly
 from ._find import find_packs, how_to_build, shipped_packs
-from ._pack import DetectorPack, eight_bit, load_pack
+from ._pack import ClassStatistics, DetectorPack, eight_bit, load_pack
 from ._task import pattern_template, prototype_template
 
 __all__ = [
+    "ClassStatistics",
     "DetectorPack",
     "Judgement",
     "ReferenceScores",
@@ -16,6 +17,7 @@ __all__ = [
     "find_packs",
     "how_to_build",
     "judge",
+    "judge_jointly",
     "load_pack",
     "pattern_template",
     "prototype_template",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,9 @@ from ..findings import Outcome
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+NORMAL_90 = 1.2815515655446004
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,24 @@ class ReferenceScores:
     description: str
 
     @cached_property
+    def median(self) -> float:
+        """Of the scores."""
+        import numpy as np
+
+        return float(np.median(self.scores))
+
+    @cached_property
+    def spread(self) -> float:
+        """The standard deviation of a normal distribution whose 90 % quantile lies as far above the median.
+
+        By the upper half of the scores, as only high ones are suspicious, and not by the highest, which are few.
+        """
+        import numpy as np
+
+        above = (float(np.quantile(self.scores, 0.9)) - self.median) / NORMAL_90
+        return max(above, 1e-9 * max(1.0, abs(self.median)))
+
+    @cached_property
     def quantiles(self) -> dict[str, float]:
         """The scores at five levels, for reports."""
         import numpy as np
@@ -35,13 +57,17 @@ class ReferenceScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a score means. ``suspicious`` and ``p_value`` are None where there is nothing to judge by."""
+    """What a score means. ``suspicious``, ``p_value`` and ``score`` are None where there is nothing to judge by.
+
+    ``score``: what was compared with ``reference``: the one score, or the highest standardised one of several.
+    """
 
     outcome: Outcome
     explanation: str
     remedy: str = ""
     suspicious: bool | None = None
     p_value: float | None = None
+    score: float | None = None
     significance: float
     reference: ReferenceScores | None = None
 
@@ -71,17 +97,67 @@ def conformal_p_value(score: float, clean_scores: np.ndarray[Any, Any]) -> float
 
 
 def judge(score: float, reference: ReferenceScores | None, significance: float) -> Judgement:
-    """Whether ``score`` is higher than a clean model's would be, at the given significance.
+    """Whether one ``score`` is higher than a clean model's would be, at the given significance.
 
-    Fails closed: without a reference, or with one too small for the significance, the outcome is not_assessed.
+    See ``judge_jointly``.
     """
-    if reference is None:
+    references = {} if reference is None else {"score": reference}
+    return judge_jointly({"score": score}, references, significance)
+
+
+def judge_jointly(
+    components: Mapping[str, float],
+    references: Mapping[str, ReferenceScores],
+    significance: float,
+    *,
+    planned: Sequence[str] = (),
+) -> Judgement:
+    """Whether the highest of several scores is higher than clean models' would be, at the given significance.
+
+    ``components``: a check's scores by name. ``planned``: the names of all scores that the scan asks for, those of
+    other checks included. Scores of different kinds are compared by how many standard deviations they lie above the
+    median of their ``references``, the scores of the same clean models for each name. The p-value is the share of
+    clean models whose highest score of all planned ones is as high (single-step maxT, Westfall and Young 1993):
+    however many checks there are, a clean model is failed by any of them at most as often as ``significance`` says,
+    and n reference models suffice for 1 / (1 + n) where Bonferroni's correction would need that many for each check.
+
+    Fails closed: without a reference, or with one too small for the significance, the outcome is not_assessed. Raises
+    ValueError if a score is not a finite number or the references are not of the same models.
+    """
+    known = [name for name in components if name in references]
+    if not known:
         return Judgement(
             outcome=Outcome.NOT_ASSESSED,
             explanation="There are no reference scores of clean models for this task, so the score cannot be judged.",
             remedy="Build a detector pack with python -m reference_attacks and name it with --backdoor-pack.",
             significance=significance,
         )
+    compared = [name for name in references if name in components or name in planned]
+    if len(compared) == 1:
+        return _judged(components[known[0]], references[known[0]], significance)
+    score = max(standardised(components[name], references[name]) for name in known)
+    highest = _highest([references[name] for name in compared])
+    description = references[known[0]].description
+    return _judged(score, ReferenceScores(scores=highest, description=description), significance)
+
+
+def standardised(score: float, reference: ReferenceScores) -> float:
+    """How many standard deviations ``score`` lies above the median of ``reference``; see ``ReferenceScores.spread``."""
+    return (score - reference.median) / reference.spread
+
+
+def _highest(references: Sequence[ReferenceScores]) -> np.ndarray[Any, Any]:
+    """Each model's highest standardised score, float ``(n,)``."""
+    import numpy as np
+
+    if len({len(reference.scores) for reference in references}) > 1:
+        raise ValueError("The reference scores are not of the same models.")
+    parts = [(reference.scores - reference.median) / reference.spread for reference in references]
+    highest: np.ndarray[Any, Any] = np.max(parts, axis=0)
+    return highest
+
+
+def _judged(score: float, reference: ReferenceScores, significance: float) -> Judgement:
     p_value = conformal_p_value(score, reference.scores)
     count = len(reference.scores)
     if 1 / (1 + count) > significance:
@@ -96,6 +172,7 @@ def judge(score: float, reference: ReferenceScores | None, significance: float) 
                 "raise the fpr."
             ),
             p_value=p_value,
+            score=score,
             significance=significance,
             reference=reference,
         )
@@ -108,6 +185,7 @@ def judge(score: float, reference: ReferenceScores | None, significance: float) 
         ),
         suspicious=suspicious,
         p_value=p_value,
+        score=score,
         significance=significance,
         reference=reference,
     )

@@ -12,15 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..files import write_atomically
-from ._conformal import ReferenceScores
+from ._conformal import ReferenceScores, standardised
 
 if TYPE_CHECKING:
     import numpy as np
 
-PACK_VERSION = 3
-READABLE_VERSIONS = (2, PACK_VERSION)
+PACK_VERSION = 4
+READABLE_VERSIONS = (2, 3, PACK_VERSION)
+KEPT_OF_EARLIER = "litmus"
 LARGEST_PACK = 16 * 2**20
 LARGEST_UNPACKED = 256 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassStatistics:
+    """What clean models measure for each class, or for whatever else the arrays' entries stand for.
+
+    ``mean`` and ``spread``: float32 arrays of one shape; each spread, a standard deviation, is above 0.
+    """
+
+    mean: np.ndarray[Any, Any]
+    spread: np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +48,8 @@ class DetectorPack:
     [0, 1], made-up images that clean and poisoned networks of this task answer alike; the other models are asked these.
     ``prototype_template``: float32 ``(P·K,)``, those answers; a model whose similarity to them is below
     ``least_similarity`` is not of this task. ``references``: scores of clean models by name, such as "litmus".
+    All references are scores of the same models in the same order, so that they can be judged jointly.
+    ``statistics``: by the same names, what clean models measure for each class, where a score compares classes by it.
     ``built``: JSON values that say how the pack was made: command, seed, versions, zoo sizes, held-out figures.
 
     Patterns and prototypes are 8-bit images, multiples of 1/255 (``eight_bit``): what is fitted is rounded before the
@@ -54,6 +68,7 @@ class DetectorPack:
     prototype_template: np.ndarray[Any, Any]
     least_similarity: float
     references: dict[str, ReferenceScores] = field(default_factory=dict)
+    statistics: dict[str, ClassStatistics] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
     gain: float = 1.0
     offsets: np.ndarray[Any, Any] | None = None
@@ -64,7 +79,11 @@ class DetectorPack:
 
     def judges(self, check: str) -> bool:
         """Whether there are reference scores for a check, such as "litmus", of any kind ("reversal-samples")."""
-        return any(name == check or name.startswith(f"{check}-") for name in self.references)
+        return any(name == check or name.startswith((f"{check}-", f"{check}/")) for name in self.references)
+
+    def standardised(self, name: str, score: float) -> float:
+        """How many standard deviations ``score`` lies above the median of the references ``name``."""
+        return standardised(score, self.references[name])
 
     def save(self, path: Path) -> None:
         """Write the pack as ``.npz``: arrays, the images as uint8, and one JSON text for the rest.
@@ -84,6 +103,9 @@ class DetectorPack:
             arrays["offsets"] = self.offsets
         for name, reference in self.references.items():
             arrays[f"reference/{name}"] = reference.scores.astype(np.float64)
+        for name, statistics in self.statistics.items():
+            arrays[f"mean/{name}"] = statistics.mean
+            arrays[f"spread/{name}"] = statistics.spread
         about = {
             "version": PACK_VERSION,
             "name": self.name,
@@ -93,6 +115,7 @@ class DetectorPack:
             "sure_similarity": self.sure_similarity,
             "least_similarity": self.least_similarity,
             "references": {name: reference.description for name, reference in self.references.items()},
+            "statistics": list(self.statistics),
             "built": self.built,
         }
         buffer = io.BytesIO()
@@ -138,7 +161,8 @@ def _load_pack(path: Path, modified: int, size: int) -> DetectorPack:
     pack = _unpack(path, size)
     _require_consistent(pack)
     scores = [reference.scores for reference in pack.references.values()]
-    for part in (*_arrays(pack), pack.patterns, pack.prototypes, *scores):
+    tables = [table for statistics in pack.statistics.values() for table in (statistics.mean, statistics.spread)]
+    for part in (*_arrays(pack), pack.patterns, pack.prototypes, *scores, *tables):
         part.setflags(write=False)
     return pack
 
@@ -158,6 +182,12 @@ def _unpack(path: Path, size: int) -> DetectorPack:
         references = {
             name: ReferenceScores(scores=archive[f"reference/{name}"], description=description)
             for name, description in about["references"].items()
+            # Earlier versions reversed triggers in another way, on other models than the litmus scores are of.
+            if about["version"] == PACK_VERSION or name == KEPT_OF_EARLIER
+        }
+        statistics = {
+            name: ClassStatistics(mean=archive[f"mean/{name}"], spread=archive[f"spread/{name}"])
+            for name in about.get("statistics", ())
         }
         channels, height, width = about["task"]["input_shape"]
         return DetectorPack(
@@ -176,6 +206,7 @@ def _unpack(path: Path, size: int) -> DetectorPack:
             prototype_template=archive["prototype_template"],
             least_similarity=float(about["least_similarity"]),
             references=references,
+            statistics=statistics,
             built=about["built"],
         )
 
@@ -202,8 +233,13 @@ def _require_consistent(pack: DetectorPack) -> None:
     scores = [reference.scores for reference in pack.references.values()]
     if not all(part.ndim == 1 and len(part) for part in scores):
         raise ValueError("it has reference scores that are no list of numbers")
+    if len({len(part) for part in scores}) > 1:
+        raise ValueError("its reference scores are not of the same models")
+    tables = [table for statistics in pack.statistics.values() for table in (statistics.mean, statistics.spread)]
+    if any(part.mean.shape != part.spread.shape or not (part.spread > 0).all() for part in pack.statistics.values()):
+        raise ValueError("its class statistics do not fit each other")
     similarities = np.array([pack.sure_similarity, pack.least_similarity])
-    numbers = [*_arrays(pack), np.array([pack.bias, pack.gain]), similarities, *scores]
+    numbers = [*_arrays(pack), np.array([pack.bias, pack.gain]), similarities, *scores, *tables]
     if not all(part.dtype.kind == "f" and np.isfinite(part).all() for part in numbers):
         raise ValueError("it holds values that are no finite numbers")
     if not ((similarities > 0) & (similarities <= 1)).all():

@@ -10,18 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final, runtime_checkable
 
-from ..errors import NotAssessableError
+from ..errors import NotAssessableError, SettingsError
 from ..findings import Finding
 from ..models import Samples, Subject, load_samples
 from ..settings import ScanSettings
 
 if TYPE_CHECKING:
-    from ..calibration import DetectorPack, ReferenceScores
+    from ..calibration import DetectorPack
 
 FEWEST_SAMPLES = 10
 LOWEST_ACCURACY = 0.5
 MOST_SAMPLES = 2000
-CALIBRATED_BY_PACKS = ("litmus", "reversal")
 
 
 class Cost(StrEnum):
@@ -63,19 +62,30 @@ class Context:
 
     @property
     def significance(self) -> float:
-        """The p-value at or below which a behavioural check fails: ``fpr``, Bonferroni-corrected."""
-        return self.significance_with(None)
+        """The p-value at or below which a behavioural check fails.
 
-    def significance_with(self, pack: DetectorPack | None) -> float:
-        """The same for a check that judges by ``pack``.
-
-        Another check that the pack has no reference scores for is never assessed. It can raise no false alarm and is
-        not counted.
+        The ``fpr``, shared out among the behavioural checks of third parties, each for itself, and all that are judged
+        by a detector pack, which are judged jointly.
         """
-        count = sum(
-            pack is None or name not in CALIBRATED_BY_PACKS or pack.judges(name) for name in self.behavioural_checks
-        )
-        return self.settings.fpr / max(1, count)
+        own = [check for check in self._behavioural if isinstance(check, BehaviouralCheck)]
+        return self.settings.fpr / max(1, len(self.behavioural_checks) - len(own) + bool(own))
+
+    def planned_components(self) -> tuple[str, ...]:
+        """The names of all scores that the planned checks ask for, of which a detector pack may know some."""
+        own = [check for check in self._behavioural if isinstance(check, BehaviouralCheck)]
+        return tuple(name for check in own for name in check.components(self.settings))
+
+    @cached_property
+    def _behavioural(self) -> list[Check | None]:
+        from . import load_check
+
+        checks: list[Check | None] = []
+        for name in self.behavioural_checks:
+            try:
+                checks.append(load_check(name))
+            except SettingsError:  # it cannot be loaded, which is an error of that check alone
+                checks.append(None)
+        return checks
 
     def packs_for(self, subject: Subject) -> tuple[DetectorPack, ...]:
         """The detector packs whose images and classes fit the subject's. Raises NotAssessableError if there is none.
@@ -151,14 +161,13 @@ def _require_accuracy(subject: Subject, samples: Samples, source: str) -> None:
 class Measurement:
     """What a behavioural check measured, before it is judged.
 
-    ``reference``: the scores of clean models, None where the task has none. ``pack``: where they are from.
-    ``suspicion`` and ``reassurance`` are the summaries for either judgement. ``remedy`` says what to do if the check
-    fails.
+    ``components``: one or more scores by the names that a detector pack has reference scores for, higher is more
+    suspicious. ``pack``: whose references they are compared with, None where there is none. ``suspicion`` and
+    ``reassurance`` are the summaries for either judgement. ``remedy`` says what to do if the check fails.
     """
 
-    score: float
-    reference: ReferenceScores | None
-    pack: DetectorPack | None = None
+    components: Mapping[str, float]
+    pack: DetectorPack | None
     suspicion: str
     reassurance: str
     remedy: str
@@ -173,17 +182,24 @@ class BehaviouralCheck(ABC):
     cost: ClassVar[Cost]
     behavioural: ClassVar[bool] = True
 
+    def components(self, settings: ScanSettings) -> tuple[str, ...]:
+        """The names of the scores that this check measures under ``settings``."""
+        return (self.name,)
+
     @abstractmethod
     def measure(self, subject: Subject, context: Context) -> Measurement:
-        """The measured score with its evidence."""
+        """The measured scores with their evidence."""
 
     @final
     def run(self, subject: Subject, context: Context) -> Finding:
         """Measure and judge."""
-        from ..calibration import judge
+        from ..calibration import judge_jointly
 
         measured = self.measure(subject, context)
-        judgement = judge(measured.score, measured.reference, context.significance_with(measured.pack))
+        references = {} if measured.pack is None else measured.pack.references
+        judgement = judge_jointly(
+            measured.components, references, context.significance, planned=context.planned_components()
+        )
         summaries = {True: measured.suspicion, False: measured.reassurance, None: ""}
         return Finding(
             check=self.name,
@@ -191,7 +207,7 @@ class BehaviouralCheck(ABC):
             outcome=judgement.outcome,
             summary=f"{summaries[judgement.suspicious]} {judgement.explanation}".strip(),
             remedy=measured.remedy if judgement.suspicious else judgement.remedy,
-            score=measured.score,
+            score=judgement.score if judgement.score is not None else max(measured.components.values()),
             p_value=judgement.p_value,
             evidence={**measured.evidence, "reference": judgement.evidence()},
             seed=measured.seed,

@@ -122,8 +122,7 @@ class LitmusCheck(BehaviouralCheck):
         pack, logits = choose_pack(context.packs_for(subject), subject)
         answers = f"Its answers to {len(pack.patterns)} litmus patterns look like those of a"
         return Measurement(
-            score=pack_score(pack, logits),
-            reference=pack.references.get("litmus"),
+            components={self.name: pack_score(pack, logits)},
             pack=pack,
             suspicion=f"{answers} backdoored network.",
             reassurance=f"{answers} clean network.",

@@ -29,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--backdoor-checks", metavar="A,B", help="Checks to run; default: all that are installed")
     add("--backdoor-data", metavar="PATH", help="Clean samples: a folder with one sub-folder a class, or an .npz file")
     add("--backdoor-pack", metavar="FILE", help="Detector pack to use in place of the shipped ones")
+    add(
+        "--backdoor-families",
+        metavar="A,B",
+        help="Trigger families that the reversal check covers: patch, source-patch, pixels, blend, wave, warp; "
+        "default: all but source-patch",
+    )
     add("--backdoor-fpr", metavar="RATE", type=float, help="False-positive rate of the gate; default: 0.01")
     add(
         "--backdoor-report",

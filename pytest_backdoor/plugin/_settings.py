@@ -22,7 +22,19 @@ from ..settings import ScanSettings, make_settings
 
 TABLE = "tool.pytest-backdoor"
 PYTEST_OWN_FILES = ("pytest.toml", ".pytest.toml")
-COMMAND_LINE = ("checks", "data", "pack", "fpr", "lock", "allow_unverified", "timeout", "memory", "seed", "device")
+COMMAND_LINE = (
+    "checks",
+    "data",
+    "pack",
+    "families",
+    "fpr",
+    "lock",
+    "allow_unverified",
+    "timeout",
+    "memory",
+    "seed",
+    "device",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,8 @@ def _trigger(evidence: Any) -> Iterator[str]:
         return
     name = evidence.get("target_name")
     yield from _entry("target", f"class {name}" if name is not None else "no single class")
+    if "where" in evidence:
+        yield from _entry("kind", f"{evidence['family_meaning']}: {evidence['where']}")
     drawing: Sequence[str] = evidence.get("trigger_drawing") or ()
     if drawing:
         yield from _entry("trigger", drawing[0])

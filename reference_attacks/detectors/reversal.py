@@ -1,9 +1,12 @@
-"""Scores of trigger reversal on the networks of a zoo: references of the reversal check, and the paper's baseline."""
+"""Trigger reversal on the networks of a zoo: references of the reversal check, and how good it is."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import io
 import multiprocessing
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_backdoor.checks.reversal import reverse
+from pytest_backdoor.checks.reversal import DEFAULT_FAMILIES, reverse
 from pytest_backdoor.files import write_atomically
 from pytest_backdoor.models import Samples, TorchClassifier
 from pytest_backdoor.settings import ScanSettings
@@ -20,8 +23,9 @@ from pytest_backdoor.settings import ScanSettings
 from ..zoo.images import read_images
 from ..zoo.store import Zoo, load_network
 
-SAMPLES = 400
-KINDS = ("samples", "stand-ins")
+SAMPLES = 100
+KINDS = ("samples", "prototypes")
+Margins = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,50 +35,91 @@ class _Job:
     classes: int
     kind: str
     seed: int
+    families: tuple[str, ...]
+    prototypes: np.ndarray[Any, Any] | None
 
-    @property
-    def path(self) -> Path:
-        """Where the result is kept."""
-        return Path(self.record["folder"]) / "reversal" / f"{self.record['name']}.{self.kind}.seed{self.seed}.json"
+    def path(self, family: str) -> Path:
+        """Where the result of one family is kept."""
+        of = "" if self.prototypes is None else f"-{hashlib.sha256(self.prototypes.tobytes()).hexdigest()[:8]}"
+        folder = Path(self.record["folder"]) / "reversal" / f"{self.kind}{of}.{family}.seed{self.seed}"
+        return folder / f"{self.record['name']}.npz"
+
+    def missing(self) -> tuple[str, ...]:
+        """The families that have no result yet."""
+        return tuple(family for family in self.families if not self.path(family).exists())
 
 
 @cache
 def clean_samples(folder: Path) -> Samples:
-    """Four hundred test images of a zoo's task, evenly spread; no network of the zoo was trained on them."""
+    """A hundred test images of a zoo's task, evenly spread; no network of the zoo was trained on them."""
     test = read_images(folder).test
     chosen = torch.linspace(0, len(test) - 1, SAMPLES).long()
     images = test.images[chosen].numpy().astype(np.float32) / np.float32(255)
     return Samples(images=images, labels=test.labels[chosen].numpy())
 
 
-def reversal_scores(
-    zoo: Zoo, records: list[dict[str, Any]], *, kind: str, workers: int, seed: int
-) -> np.ndarray[Any, Any]:
-    """Float ``(N,)``: the score of each network; kept in the zoo's folder and not computed twice.
+def reversal_margins(
+    zoo: Zoo,
+    records: Sequence[dict[str, Any]],
+    *,
+    kind: str,
+    workers: int,
+    seed: int,
+    families: Sequence[str] = DEFAULT_FAMILIES,
+    prototypes: np.ndarray[Any, Any] | None = None,
+) -> Margins:
+    """The margins of each network, float ``(N, slots, K + 1)`` for each family, and "seconds", float ``(N,)``.
 
-    ``kind``: "samples", clean images of the task, or "stand-ins" where there are none.
+    ``kind``: "samples", clean images of the task, or "prototypes", variants of the images of a detector pack, which
+    are given. Results are kept in the zoo's folder and not computed twice.
     """
     from rich.progress import track
 
-    jobs = [_Job(record=r, input_shape=zoo.input_shape, classes=zoo.classes, kind=kind, seed=seed) for r in records]
-    missing = [job for job in jobs if not job.path.exists()]
+    jobs = [
+        _Job(
+            record=record,
+            input_shape=zoo.input_shape,
+            classes=zoo.classes,
+            kind=kind,
+            seed=seed,
+            families=tuple(families),
+            prototypes=prototypes if kind == "prototypes" else None,
+        )
+        for record in records
+    ]
+    missing = [job for job in jobs if job.missing()]
     if missing:
         context = multiprocessing.get_context("spawn")
         with context.Pool(min(workers, len(missing)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            finished = pool.imap_unordered(_score, missing)
+            finished = pool.imap_unordered(_search, missing)
             for _ in track(finished, total=len(missing), description="Reversing triggers"):
                 pass
-    return np.array([json.loads(job.path.read_text())["score"] for job in jobs])
+    return _stacked(jobs)
 
 
-def _score(job: _Job) -> None:
+def _stacked(jobs: Sequence[_Job]) -> Margins:
+    margins: Margins = {}
+    seconds = np.zeros(len(jobs))
+    for family in jobs[0].families:
+        parts = [_read(job.path(family)) for job in jobs]
+        margins[family] = np.stack([part["margins"] for part in parts])
+        seconds += [float(part["seconds"]) for part in parts]
+    return {**margins, "seconds": seconds}
+
+
+def _read(path: Path) -> Margins:
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _search(job: _Job) -> None:
     network = load_network(job.record, job.input_shape, job.classes)
     classifier = TorchClassifier(network, job.record["name"], ScanSettings(input_shape=job.input_shape))
     samples = clean_samples(Path(job.record["folder"])) if job.kind == "samples" else None
-    reversal = reverse(classifier, samples, seed=job.seed)
-    result = {
-        "score": reversal.score,
-        "target": reversal.smallest.target,
-        "sizes": [trigger.size for trigger in reversal.triggers],
-    }
-    write_atomically(job.path, json.dumps(result).encode())
+    for family in job.missing():
+        started = time.perf_counter()
+        reversal = reverse(classifier, samples, seed=job.seed, families=(family,), prototypes=job.prototypes)
+        taken = time.perf_counter() - started
+        buffer = io.BytesIO()
+        np.savez(buffer, seconds=np.array(taken), margins=reversal.found[family].margins.numpy())
+        write_atomically(job.path(family), buffer.getvalue())

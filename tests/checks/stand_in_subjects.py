@@ -62,7 +62,7 @@ def pack_for(classifier: Any, *, patterns: int = 2, prototypes: int = 3, **chang
     shown = eight_bit(rng.random((prototypes, *classifier.input_shape)))
     images = eight_bit(rng.random((patterns, *classifier.input_shape)))
     features = litmus_features(classifier.logits(images))
-    names = ("litmus", "reversal-samples", "reversal-stand-ins")
+    names = ("litmus", "reversal-samples/patch", "reversal-prototypes/patch")
     parts: dict[str, Any] = {
         "name": "tiny",
         "input_shape": classifier.input_shape,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stand_in_subjects import FunctionClassifier, StandInSubject, context, linear_classifier, pack_for
@@ -10,6 +12,7 @@ from pytest_backdoor.checks.litmus import LitmusCheck
 from pytest_backdoor.checks.reversal import ReversalCheck
 from pytest_backdoor.errors import NotAssessableError, SettingsError
 from pytest_backdoor.findings import Outcome
+from pytest_backdoor.settings import DEFAULT_FAMILIES
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8)
 CLASSIFIER = linear_classifier()
@@ -77,22 +80,30 @@ def test_no_more_than_the_limit_are_drawn(tmp_path):
 
 @pytest.mark.parametrize(
     ("checks", "expected"),
-    [((), 0.04), (("litmus",), 0.04), (("litmus", "reversal"), 0.02), (("litmus", "reversal", "mine", "yours"), 0.01)],
+    [
+        ((), 0.04),
+        (("litmus",), 0.04),
+        (("litmus", "reversal"), 0.04),
+        (("litmus", "reversal", "mine"), 0.02),
+        (("mine", "yours"), 0.02),
+        (("litmus", "reversal", "mine", "yours"), 0.04 / 3),
+    ],
 )
-def test_the_false_positive_rate_is_shared_out(tmp_path, checks, expected):
+def test_the_false_positive_rate_is_shared_with_checks_that_are_judged_apart(tmp_path, checks, expected):
     given = context(tmp_path, fpr=0.04, behavioural_checks=checks)
     assert given.significance == pytest.approx(expected)
-    assert given.significance_with(pack_for(CLASSIFIER)) == pytest.approx(expected)
 
 
-def test_a_check_that_the_pack_cannot_judge_takes_no_share(tmp_path):
-    reference = pack_for(CLASSIFIER).references["litmus"]
-    pack = pack_for(CLASSIFIER, references={"litmus": reference})
-    given = context(tmp_path, fpr=0.04, behavioural_checks=("litmus", "reversal", "mine"))
-    assert given.significance_with(pack) == pytest.approx(0.02)
-    for kind in ("samples", "stand-ins"):
-        either = pack_for(CLASSIFIER, references={"litmus": reference, f"reversal-{kind}": reference})
-        assert given.significance_with(either) == pytest.approx(0.04 / 3)
+@pytest.mark.parametrize(
+    ("settings", "kind", "families"),
+    [
+        ({}, "prototypes", DEFAULT_FAMILIES),
+        ({"data": "x.npz", "families": ["warp", "patch"]}, "samples", ("warp", "patch")),
+    ],
+)
+def test_the_scores_that_the_planned_checks_ask_for(tmp_path, settings, kind, families):
+    given = context(tmp_path, behavioural_checks=("litmus", "reversal", "mine"), **settings)
+    assert given.planned_components() == ("litmus", *(f"reversal-{kind}/{family}" for family in families))
 
 
 def test_litmus_is_judged_by_the_whole_rate_where_the_pack_has_no_references_for_reversal(tmp_path):
@@ -122,10 +133,11 @@ class Measured(BehaviouralCheck):
         self.reference = reference
 
     def measure(self, subject, context):
-        reference = pack_for(CLASSIFIER).references["litmus"] if self.reference else None
+        pack = pack_for(CLASSIFIER)
+        references = {"measured": pack.references["litmus"]} if self.reference else {}
         return Measurement(
-            score=self.score,
-            reference=reference,
+            components={"measured": self.score},
+            pack=replace(pack, references=references),
             suspicion="Bad.",
             reassurance="Good.",
             remedy="Act.",

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from stand_in_subjects import linear_classifier, pack_for
 
-from pytest_backdoor.calibration import ReferenceScores, _find, _pack, eight_bit, find_packs, load_pack, shipped_packs
+from pytest_backdoor.calibration import (
+    ClassStatistics,
+    ReferenceScores,
+    _find,
+    _pack,
+    eight_bit,
+    find_packs,
+    load_pack,
+    shipped_packs,
+)
 from pytest_backdoor.errors import NotAssessableError, SettingsError
 
 PACK = pack_for(linear_classifier())
@@ -39,7 +48,7 @@ def test_saving_and_loading_loses_nothing(tmp_path):
         if isinstance(old, np.ndarray):
             assert old.dtype == new.dtype
             np.testing.assert_array_equal(old, new)
-        elif field.name != "references":
+        elif field.name not in ("references", "statistics"):
             assert old == new
     assert loaded.references.keys() == PACK.references.keys()
     for name, reference in PACK.references.items():
@@ -102,6 +111,48 @@ def test_a_pack_is_read_once_for_each_state_of_its_file(tmp_path):
     assert load_pack(path).name == "another name"
 
 
+TABLE = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+
+
+def test_class_statistics_are_kept(tmp_path):
+    statistics = {"reversal-samples/patch": ClassStatistics(mean=-TABLE, spread=TABLE)}
+    dataclasses.replace(PACK, statistics=statistics).save(tmp_path / "p.npz")
+    (loaded,) = load_pack(tmp_path / "p.npz").statistics.values()
+    np.testing.assert_array_equal(loaded.mean, -TABLE)
+    np.testing.assert_array_equal(loaded.spread, TABLE)
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.mean[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "reason"),
+    [
+        (TABLE, TABLE[:1], "class statistics do not fit"),
+        (TABLE, TABLE - 1, "class statistics do not fit"),
+        (TABLE * np.nan, TABLE, "no finite numbers"),
+    ],
+)
+def test_damaged_class_statistics_are_a_settings_error(tmp_path, mean, spread, reason):
+    dataclasses.replace(PACK, statistics={"x": ClassStatistics(mean=mean, spread=spread)}).save(tmp_path / "p.npz")
+    with pytest.raises(SettingsError, match=reason):
+        load_pack(tmp_path / "p.npz")
+
+
+def test_references_of_different_models_are_a_settings_error(tmp_path):
+    several = {
+        name: ReferenceScores(scores=np.zeros(count), description="d") for name, count in (("litmus", 3), ("margin", 4))
+    }
+    dataclasses.replace(PACK, references=several).save(tmp_path / "p.npz")
+    with pytest.raises(SettingsError, match="reference scores are not of the same models"):
+        load_pack(tmp_path / "p.npz")
+
+
+def test_of_a_pack_of_version_3_the_litmus_references_are_read(tmp_path):
+    PACK.save(tmp_path / "p.npz")
+    rewritten(tmp_path / "p.npz", about=about(tmp_path / "p.npz", version=3))
+    assert list(load_pack(tmp_path / "p.npz").references) == ["litmus"]
+
+
 def whole(path):
     return path.read_bytes()
 
@@ -115,7 +166,7 @@ def whole(path):
         (lambda path: path.write_bytes(b"hello"), "not a zip file"),
         (lambda path: rewritten(path, about=None), "about"),
         (lambda path: rewritten(path, about=np.array("{")), "Expecting"),
-        (lambda path: rewritten(path, about=about(path, version=1)), "it has version 1, this is version 3"),
+        (lambda path: rewritten(path, about=about(path, version=1)), "it has version 1, this is version 4"),
         (lambda path: rewritten(path, about=about(path, task={})), "input_shape"),
         (lambda path: rewritten(path, about=about(path, task={"input_shape": [4, 4], "classes": 3})), "unpack"),
         (lambda path: rewritten(path, about=about(path, references={"margin": "x"})), "reference/margin"),
@@ -142,7 +193,7 @@ def whole(path):
         (lambda path: rewritten(path, patterns=PACK.patterns), "its patterns are no 8-bit images"),
         (lambda path: rewritten(path, prototypes=PACK.prototypes), "its prototypes are no 8-bit images"),
         (lambda path: rewritten(path, weights=PACK.weights * np.nan), "no finite numbers"),
-        (lambda path: rewritten(path, **{"reference/litmus": np.array([1, np.inf])}), "no finite numbers"),
+        (lambda path: rewritten(path, **{"reference/litmus": np.full(199, np.inf)}), "no finite numbers"),
         (lambda path: rewritten(path, **{"reference/litmus": np.ones((2, 2))}), "no list of numbers"),
         (lambda path: rewritten(path, **{"reference/litmus": np.ones(0)}), "no list of numbers"),
         (lambda path: rewritten(path, weights=np.array([{}], object)), "Object arrays cannot be loaded"),

@@ -15,7 +15,7 @@ def test_every_check(project):
     assert (found["clean.onnx"]["reversal"], found["bad.onnx"]["reversal"]) == ("passed", "failed")
     evidence = project.findings()["bad.onnx::reversal"]["evidence"]
     assert evidence["target_class"] == 2
-    assert evidence["images"] == "stand-ins"
+    assert evidence["images"] == "prototypes"
     result.stdout.fnmatch_lines(["A trigger of * of 64 pixels turns *", "  target     class 2"])
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_backdoor.calibration import ReferenceScores, conformal_p_value, judge
+from pytest_backdoor.calibration import ReferenceScores, conformal_p_value, judge, judge_jointly
 from pytest_backdoor.findings import Outcome
 
 TEN = np.arange(10.0)
@@ -100,3 +100,64 @@ def test_false_positives_keep_to_the_rate():
     generator = np.random.default_rng(0)
     trials = [conformal_p_value(float(scores[0]), scores[1:]) <= 0.1 for scores in generator.normal(size=(4000, 40))]
     assert np.mean(trials) == pytest.approx(4 / 40, abs=0.02)
+
+
+def test_median_and_spread_are_those_of_a_normal_distribution():
+    normal = reference(np.random.default_rng(0).normal(3, 2, size=100_000))
+    assert (normal.median, normal.spread) == (pytest.approx(3, abs=0.03), pytest.approx(2, abs=0.03))
+    assert reference([5.0] * 9).spread > 0
+
+
+def several(count=99, seed=0):
+    generator = np.random.default_rng(seed)
+    return {"a": reference(generator.normal(size=count)), "b": reference(100 + 10 * generator.normal(size=count))}
+
+
+def test_one_of_several_scores_is_judged_by_the_highest_of_the_clean_models():
+    known = several()
+    standing = {name: (part.scores - part.median) / part.spread for name, part in known.items()}
+    highest = np.maximum(standing["a"], standing["b"])
+    for values in ({"a": 2.0}, {"b": 115.0}, {"a": 0.3, "b": 118.0}):
+        judged = judge_jointly(values, known, 0.05, planned=("a", "b"))
+        score = max((value - known[name].median) / known[name].spread for name, value in values.items())
+        assert judged.score == pytest.approx(score)
+        assert judged.p_value == pytest.approx((1 + np.count_nonzero(highest >= score)) / 100)
+
+
+def test_scores_that_nobody_asks_for_cost_nothing():
+    known = several()
+    alone = judge_jointly({"a": 1.7}, known, 0.05)
+    assert alone.p_value == judge(1.7, known["a"], 0.05).p_value
+    assert alone.score == 1.7
+    # A planned score that the pack does not know cannot raise an alarm.
+    assert judge_jointly({"a": 1.7}, known, 0.05, planned=("a", "c")).p_value == alone.p_value
+    assert judge_jointly({"a": 1.7}, known, 0.05, planned=("a", "b")).p_value > alone.p_value
+
+
+def test_a_hundred_models_suffice_for_one_percent_of_many_scores():
+    generator = np.random.default_rng(1)
+    known = {str(number): reference(generator.normal(size=100)) for number in range(8)}
+    judged = judge_jointly({"3": 9.0}, known, 0.01, planned=tuple(known))
+    assert judged.outcome is Outcome.FAILED
+    assert judged.p_value == pytest.approx(1 / 101)
+
+
+def test_all_votes_together_keep_to_the_rate():
+    # Scores that depend on each other and have tails of different weight.
+    generator = np.random.default_rng(2)
+    common = generator.normal(size=(600, 121))
+    tables = [common + generator.normal(size=common.shape), generator.standard_t(4, common.shape), common**3]
+    flagged = []
+    for trial in range(600):
+        known = {str(number): reference(table[trial, 1:]) for number, table in enumerate(tables)}
+        values = {str(number): float(table[trial, 0]) for number, table in enumerate(tables)}
+        votes = [judge_jointly({name: value}, known, 0.1, planned=tuple(known)) for name, value in values.items()]
+        flagged.append(any(vote.suspicious for vote in votes))
+    assert np.mean(flagged) == pytest.approx(0.1, abs=0.03)
+
+
+def test_joint_scores_have_to_be_of_the_same_models():
+    with pytest.raises(ValueError, match="not of the same models"):
+        judge_jointly({"a": 1.0}, {"a": reference(TEN), "b": reference(TEN[1:])}, 0.1, planned=("b",))
+    with pytest.raises(ValueError, match="not a finite number"):
+        judge_jointly({"a": float("nan")}, several(), 0.1, planned=("b",))

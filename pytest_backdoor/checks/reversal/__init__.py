@@ -5,52 +5,63 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NotAssessableError
+from ...settings import DEFAULT_FAMILIES, TRIGGER_FAMILIES, ScanSettings
 from .._base import BehaviouralCheck, Context, Cost, Measurement
 from ..litmus import choose_pack
 
 if TYPE_CHECKING:
+    from ...calibration import DetectorPack
     from ...models import Subject
-    from ._check import reverse
-
-REFERENCES = {"samples": "reversal-samples", "stand-ins": "reversal-stand-ins"}
+    from ._check import Reversal, reverse
+    from ._score import family_score, fit_statistics, held_out_scores
 
 
 class ReversalCheck(BehaviouralCheck):
-    """Seeks the smallest trigger of every class and compares its size with those of clean models.
+    """Seeks the trigger of every family and class that drives the model furthest, and compares that with clean models.
 
-    Source: Universal Litmus Patterns §3.4.2 and Neural Cleanse. The size is judged against clean reference models of
-    the same task, not by the anomaly index within the model, which flags clean models and misses backdoors.
+    Source: Universal Litmus Patterns §3.4.2 and Neural Cleanse. What is found is judged against clean reference models
+    of the same task, not by the anomaly index within the model, which flags clean models and misses backdoors.
     """
 
     name = "reversal"
     cost = Cost.GRADIENT
 
+    def components(self, settings: ScanSettings) -> tuple[str, ...]:
+        """One score for each trigger family, named after the images that it is sought on."""
+        kind = "prototypes" if settings.data is None else "samples"
+        return tuple(component(self.name, kind, family) for family in settings.families or DEFAULT_FAMILIES)
+
     def measure(self, subject: Subject, context: Context) -> Measurement:
-        """The score is ln(image area / trigger size).
+        """The scores are how far the best trigger of each family stands out.
 
         Raises NotAssessableError without torch or a fitting pack, and before any search if the pack has no reference
         scores to judge a trigger by.
         """
+        settings = context.settings
         pack, _ = choose_pack(context.packs_for(subject), subject)  # refuses a model of another task
-        if not pack.judges(self.name):
-            raise NotAssessableError(
-                f"The detector pack {pack.name!r} holds no reference scores of trigger reversal, so the size of a "
-                "trigger could not be judged.",
-                remedy="To have them, build a pack of your own without --no-reversal (docs/detector-packs.md).",
-            )
+        known = _judged_families(pack, self.components(settings))
         try:
-            from . import _check
+            from . import _check, _evidence
         except ImportError as error:
             raise NotAssessableError(
                 f"Trigger reversal needs torch ({error}): pip install 'pytest-backdoor[torch]'."
             ) from None
-        settings = context.settings
-        samples = context.samples_for(subject)
-        reversal = _check.reverse(subject.classifier, samples, seed=settings.seed, device=settings.device)
-        evidence = _check.evidence_of(reversal, subject.class_name)
+        reversal = _check.reverse(
+            subject.classifier,
+            context.samples_for(subject),
+            seed=settings.seed,
+            device=settings.device,
+            families=tuple(known),
+            prototypes=pack.prototypes,
+        )
+        scores = reversal.scores(
+            {family: pack.statistics[name] for family, name in known.items() if name in pack.statistics}
+        )
+        components = {known[family]: score.value for family, score in scores.items()}
+        worst = max(scores, key=lambda family: pack.standardised(known[family], scores[family].value))
+        evidence = _evidence.evidence_of(reversal, worst, scores, subject.class_name)
         return Measurement(
-            score=reversal.score,
-            reference=pack.references.get(REFERENCES[reversal.images.source]),
+            components=components,
             pack=pack,
             suspicion=_suspicion(evidence),
             reassurance=_reassurance(evidence),
@@ -63,36 +74,75 @@ class ReversalCheck(BehaviouralCheck):
         )
 
 
+def component(check: str, kind: str, family: str) -> str:
+    """The name of a family's reference scores; ``kind``: "samples" or "prototypes"."""
+    return f"{check}-{kind}/{family}"
+
+
+def _judged_families(pack: DetectorPack, components: tuple[str, ...]) -> dict[str, str]:
+    """The component of each family that the pack has references for. Raises NotAssessableError if there is none."""
+    known = {name.partition("/")[2]: name for name in components if name in pack.references}
+    if not known:
+        raise NotAssessableError(
+            f"The detector pack {pack.name!r} holds no reference scores of trigger reversal for these trigger "
+            "families, so what is found could not be judged.",
+            remedy="To have them, build a pack of your own without --no-reversal (docs/detector-packs.md).",
+        )
+    return known
+
+
 def _where_from(evidence: dict[str, Any]) -> str:
     if evidence["images"] == "samples":
         return "held-out clean samples"
-    return "stand-in images made from the model itself, as no clean samples were given"
+    return "the detector pack's made-up images, as no clean samples were given"
 
 
-def _size(evidence: dict[str, Any]) -> str:
-    return f"{evidence['mask_size']:.1f} of {evidence['image_area']} pixels"
+def _trigger(evidence: dict[str, Any]) -> str:
+    if evidence["family"] in ("patch", "source-patch", "pixels"):
+        return f"A trigger of {evidence['mask_size']:.1f} of {evidence['image_area']} pixels"
+    return f"A trigger ({evidence['family_meaning']}: {evidence['where']})"
 
 
 def _suspicion(evidence: dict[str, Any]) -> str:
     share = f"{evidence['flipped']:.0%} of {evidence['flipped_of']} {_where_from(evidence)}"
     if evidence["target_class"] is None:
-        return f"A trigger of {_size(evidence)} makes {share} leave their class, for no single target class."
-    return f"A trigger of {_size(evidence)} turns {share}, into class {evidence['target_name']}."
+        return f"{_trigger(evidence)} makes {share} leave their class, for no single target class."
+    return f"{_trigger(evidence)} turns {share}, into class {evidence['target_name']}."
 
 
 def _reassurance(evidence: dict[str, Any]) -> str:
+    families = ", ".join(evidence["families"])
     return (
-        f"The smallest trigger found covers {_size(evidence)}, as in clean models; sought on {_where_from(evidence)}."
+        f"No class can be reached more easily than in clean models, by a trigger of the families {families}; sought on "
+        f"{_where_from(evidence)}."
     )
 
 
-def __getattr__(name: str) -> Any:
-    """``reverse``, the reversal without judgement, is imported with torch when it is first asked for."""
-    if name == "reverse":
-        from ._check import reverse
+_WITH_TORCH = ("reverse", "Reversal")
+_WITH_NUMPY = ("family_score", "fit_statistics", "held_out_scores")
 
-        return reverse
+
+def __getattr__(name: str) -> Any:
+    """The search without judgement, and the arithmetic of its scores, imported when first asked for."""
+    if name in _WITH_TORCH:
+        from . import _check
+
+        return getattr(_check, name)
+    if name in _WITH_NUMPY:
+        from . import _score
+
+        return getattr(_score, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["ReversalCheck", "reverse"]
+__all__ = [
+    "DEFAULT_FAMILIES",
+    "TRIGGER_FAMILIES",
+    "Reversal",
+    "ReversalCheck",
+    "component",
+    "family_score",
+    "fit_statistics",
+    "held_out_scores",
+    "reverse",
+]

@@ -16,9 +16,12 @@ from ...models import Samples
 if TYPE_CHECKING:
     from ...models import Classifier
 
-PER_CLASS = 3
-HELD_OUT_PER_CLASS = 4
-MOST_IMAGES = 60
+BATCH = 192
+MOST_OPTIMISED, FEWEST_OPTIMISED = 16, 8
+HELD_OUT_FOR_ONE = 2.5
+STAND_INS = 64
+VARIANTS = 86
+NOISE = 0.03
 CONFIDENCE = 0.99
 STAND_IN_STEPS = 40
 DARKNESS = 0.02
@@ -30,7 +33,7 @@ class ReversalImages:
     """Images in [0, 1], float ``(N, C, H, W)``, with the classes that the model gives them, int64 ``(N,)``.
 
     ``held_out`` ones are not optimised on; they tell a trigger from an overfitted patch. ``source`` is the name of
-    their kind: "samples" or "stand-ins".
+    their kind: "samples", "prototypes" or "stand-ins".
     """
 
     images: torch.Tensor
@@ -41,16 +44,16 @@ class ReversalImages:
 
 
 def from_samples(classifier: Classifier, samples: Samples, generator: torch.Generator) -> ReversalImages:
-    """Images drawn from clean samples that the model classifies correctly, equally many of each class.
+    """Images drawn from clean samples that the model classifies correctly, as equally many of each class as there are.
 
-    Where the samples have no labels, the model's own predictions take their place. Raises NotAssessableError if fewer
-    than two classes are left.
+    Where the samples have no labels, the model's own predictions take their place. Raises NotAssessableError if the
+    images to optimise on or those to test on are of fewer than two classes.
     """
     predicted = classifier.logits(samples.images).argmax(axis=1)
     right = np.ones(len(samples), bool) if samples.labels is None else predicted == samples.labels
     images, labels = torch.from_numpy(samples.images[right]), torch.from_numpy(predicted[right])
     order = torch.randperm(len(labels), generator=generator)
-    return _split(images[order], labels[order], "samples")
+    return _split(images[order], labels[order], classifier.classes, "samples")
 
 
 def stand_ins(
@@ -67,7 +70,7 @@ def stand_ins(
     looks like to a person. Dark, since on the dark background that images of small tasks have a trigger needs few
     pixels. Raises NotAssessableError if the model accepts them for fewer than two classes.
     """
-    labels = torch.arange(classes).repeat_interleave(PER_CLASS + HELD_OUT_PER_CLASS).to(device)
+    labels = torch.randperm(classes, generator=generator).repeat(-(-STAND_INS // classes))[:STAND_INS].to(device)
     coarse = torch.rand(len(labels), input_shape[0], 7, 7, generator=generator).to(device) - 0.5
     texture = interpolate(coarse, size=input_shape[1:], mode="bilinear")
     parameters = torch.logit((DARKNESS + TEXTURE * texture).clamp(0.01, 0.99)).requires_grad_()
@@ -81,25 +84,66 @@ def stand_ins(
     with torch.no_grad():
         images = torch.sigmoid(parameters)
         accepted = forward(images).argmax(1) == labels
-    return _split(images[accepted], labels[accepted], "stand-ins")
+    return _split(images[accepted], labels[accepted], classes, "stand-ins")
 
 
-def _split(images: torch.Tensor, labels: torch.Tensor, source: str) -> ReversalImages:
-    """The first PER_CLASS of each class to optimise on, the next HELD_OUT_PER_CLASS to test on."""
+def from_prototypes(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    prototypes: np.ndarray[Any, Any],
+    classes: int,
+    generator: torch.Generator,
+    device: str,
+) -> ReversalImages:
+    """Variants of a detector pack's prototype images, for use without any clean samples.
+
+    ``prototypes``: float32 ``(P, C, H, W)`` in [0, 1], images that were made for clean networks of the task, one for
+    each class or so. Each variant is moved by up to a tenth of the image, made brighter or darker, and noisy, and is
+    used if the model takes it for what it takes the prototype for. A trigger must overrule that as it must with a
+    photograph. Raises NotAssessableError as ``from_samples`` does.
+    """
+    made = torch.from_numpy(np.array(prototypes))
+    variants = torch.cat([_varied(made, generator) for _ in range(-(-VARIANTS // len(made)))])
+    variants = variants[:VARIANTS].to(device)
+    with torch.no_grad():
+        labels = forward(made.to(device)).argmax(1).repeat(-(-VARIANTS // len(made)))[:VARIANTS]
+        accepted = forward(variants).argmax(1) == labels
+    return _split(variants[accepted], labels[accepted], classes, "prototypes")
+
+
+def _varied(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One variant of each image, float ``(P, C, H, W)`` in [0, 1]."""
+    reach = max(1, images.shape[-1] // 10)
+    rows, columns = torch.randint(-reach, reach + 1, (2, len(images)), generator=generator).tolist()
+    moved = torch.stack(
+        [torch.roll(image, (row, column), (1, 2)) for image, row, column in zip(images, rows, columns, strict=True)]
+    )
+    brightness = 0.8 + 0.4 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    noise = NOISE * torch.randn(moved.shape, generator=generator)
+    return (moved * brightness + noise).clamp(0, 1)
+
+
+def _split(images: torch.Tensor, labels: torch.Tensor, classes: int, source: str) -> ReversalImages:
+    """The first images to optimise on and the next, two and a half times as many, to test on, the classes taking turns.
+
+    So many, from 8 to 16, that all arms of one slot are a batch of about BATCH images. Of fewer images, every second
+    one is held out.
+    """
     rank = torch.zeros_like(labels)
     for label in torch.unique(labels):
         own = labels == label
         rank[own] = torch.arange(int(own.sum()), device=labels.device)
-    optimised = (rank < PER_CLASS).nonzero()[:, 0][:MOST_IMAGES]
-    held_out = ((rank >= PER_CLASS) & (rank < PER_CLASS + HELD_OUT_PER_CLASS)).nonzero()[:, 0]
-    if len(torch.unique(labels[optimised])) < 2 or not len(held_out):
+    order = rank.argsort(stable=True)
+    wanted = max(FEWEST_OPTIMISED, min(MOST_OPTIMISED, BATCH // (classes + 1)))
+    optimised = min(wanted, len(order) // 2)
+    chosen, held_out = order[:optimised], order[optimised : optimised + round(HELD_OUT_FOR_ONE * wanted)]
+    if len(torch.unique(labels[chosen])) < 2 or len(torch.unique(labels[held_out])) < 2:
         raise NotAssessableError(
             f"Triggers cannot be sought: of the {source} only {len(labels)} are classified as they should be, in "
             f"{len(torch.unique(labels))} class(es). Give more clean samples with --backdoor-data."
         )
     return ReversalImages(
-        images=images[optimised],
-        labels=labels[optimised],
+        images=images[chosen],
+        labels=labels[chosen],
         held_out=images[held_out],
         held_out_labels=labels[held_out],
         source=source,

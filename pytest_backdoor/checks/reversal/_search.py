@@ -1,0 +1,185 @@
+"""The search: how far can a trigger of one family drive a network, for every target class at once?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ...errors import NotAssessableError
+from ._families import Family
+from ._images import BATCH, ReversalImages
+
+AGNOSTIC = -1
+LEARNING_RATE = 0.5
+BETAS = (0.5, 0.9)
+CONFIDENT = 1e-6
+SOURCE_TEMPERATURE = 0.3
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """What was found in one family; an arm for each of T targets, and the target-agnostic one last.
+
+    ``targets``: int64 ``(T + 1,)``, the last AGNOSTIC. ``margins``: float ``(slots, T + 1)``, the mean over held-out
+    images of the target's logit above the highest other one (agnostic: of the highest other one above the true
+    class's), negative where images mostly stay. Images of the target class do not count. ``success``: float
+    ``(slots, T + 1)``, the share of held-out images that turned. ``parameters``: float ``(slots, T + 1, ...)``, the
+    family's. ``moved``: whether there was a gradient to follow in any slot.
+    """
+
+    family: Family
+    targets: torch.Tensor
+    margins: torch.Tensor
+    success: torch.Tensor
+    parameters: torch.Tensor
+    moved: bool
+
+
+def search(
+    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family, generator: torch.Generator
+) -> Searched:
+    """Descend for each of ``targets``, int64 ``(T,)``, and for none in particular, in each slot of ``family``.
+
+    ``forward``: images ``(N, C, H, W)`` in [0, 1] to logits ``(N, K)`` of unit scale. Source: Universal Litmus Patterns
+    §3.4.2, a universal patch for each target by gradient descent on the cross-entropy, on images of every other class.
+    Deviations: all targets are one batch; few steps of Adam suffice, since a planted trigger shows within four; what
+    counts is the margin on held-out images; the target-agnostic arm, which finds all-to-all backdoors, is not in the
+    paper. Raises NotAssessableError if the gradients are no guide.
+    """
+    arms = torch.cat([targets, targets.new_tensor([AGNOSTIC])])
+    start = family.start(len(arms), generator).to(targets.device)
+    rows = []
+    for slot in range(len(family.labels)):
+        found = descend(forward, images, arms, family, slot, start)
+        rows.append((*_held_out(forward, images, arms, family, slot, found), found))
+    margins, success, parameters = (torch.stack(parts) for parts in zip(*rows, strict=True))
+    return Searched(
+        family=family,
+        targets=arms,
+        margins=margins,
+        success=success,
+        parameters=parameters,
+        # Adam moves wherever a gradient was not zero. That of one window may be, where a network looks elsewhere.
+        moved=not torch.equal(parameters, start.expand_as(parameters)),
+    )
+
+
+def descend(
+    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family, slot: int, start: torch.Tensor
+) -> torch.Tensor:
+    """The family's parameters after its steps of Adam from ``start``, float ``(A, ...)``; an arm for each target."""
+    parameters = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([parameters], lr=LEARNING_RATE, betas=BETAS, foreach=True)
+    for _ in range(family.steps):
+        parameters.grad = torch.zeros_like(parameters)
+        for arms in _chunks(len(targets), len(images.images)):
+            logits = _logits(forward, family.apply(images.images, parameters[arms], slot))
+            objective = losses(logits, images.labels, targets[arms], per_source=family.per_source).sum()
+            (gradient,) = torch.autograd.grad(objective, [parameters])
+            require_finite(objective.detach(), gradient)
+            parameters.grad += gradient
+        optimizer.step()
+    return parameters.detach()
+
+
+@torch.no_grad()
+def _held_out(
+    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family, slot: int, found: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = []
+    for arms in _chunks(len(targets), len(images.held_out)):
+        logits = _logits(forward, family.apply(images.held_out, found[arms], slot))
+        parts.append(mean_margins(logits, images.held_out_labels, targets[arms], per_source=family.per_source))
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def _chunks(arms: int, images: int) -> list[slice]:
+    """Arms in batches of about BATCH images, so that a batch stays in the processor's cache."""
+    size = max(1, BATCH // max(1, images))
+    return [slice(start, min(start + size, arms)) for start in range(0, arms, size)]
+
+
+def _logits(forward: Forward, triggered: torch.Tensor) -> torch.Tensor:
+    arms, count = triggered.shape[:2]
+    batch = triggered.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return forward(batch).float().view(arms, count, -1)
+
+
+def losses(
+    logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor, *, per_source: bool = False
+) -> torch.Tensor:
+    """Float ``(A,)``: the mean cross-entropy to each arm's target; for the agnostic arm -log(1 - p) of the true class.
+
+    ``per_source``: a mean that weighs each class of images the more, the smaller its own mean is.
+
+    ``logits``: ``(A, N, K)``. ``labels``: int64 ``(N,)``. ``targets``: int64 ``(A,)``, AGNOSTIC for none.
+    """
+    log_probabilities = logits.log_softmax(-1)
+    towards = -_of_target(log_probabilities, targets)
+    true = log_probabilities.gather(-1, labels.expand(len(targets), -1)[..., None])[..., 0]
+    away = -torch.log1p(-true.exp().clamp(max=1 - CONFIDENT))
+    values = torch.where((targets == AGNOSTIC)[:, None], away, towards)
+    if not per_source:
+        return _mean_over_counted(values, labels, targets)
+    means, own = _means_by_source(values, labels, targets)
+    weights = torch.softmax((-means.detach() / SOURCE_TEMPERATURE).masked_fill(own, float("-inf")), dim=1)
+    return (weights * means).sum(1)
+
+
+def mean_margins(
+    logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor, *, per_source: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean margin and the share of images with a positive one, each float ``(A,)``; see ``Searched.margins``.
+
+    ``per_source``: both of the class of images with the largest mean margin.
+    """
+    top = logits.topk(2, dim=-1)
+    wanted = torch.where((targets == AGNOSTIC)[:, None], labels[None], targets.clamp(min=0)[:, None])
+    own = logits.gather(-1, wanted[..., None])[..., 0]
+    other = torch.where(top.indices[..., 0] == wanted, top.values[..., 1], top.values[..., 0])
+    margins = torch.where((targets == AGNOSTIC)[:, None], other - own, own - other)
+    turned = (margins > 0).float()
+    if not per_source:
+        return _mean_over_counted(margins, labels, targets), _mean_over_counted(turned, labels, targets)
+    means, own = _means_by_source(margins, labels, targets)
+    highest, source = means.masked_fill(own, float("-inf")).max(1)
+    shares, _ = _means_by_source(turned, labels, targets)
+    return highest, shares.gather(1, source[:, None])[:, 0]
+
+
+def _of_target(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    wanted = targets.clamp(min=0)[:, None, None].expand(-1, values.shape[1], 1)
+    return values.gather(-1, wanted)[..., 0]
+
+
+def _means_by_source(
+    values: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The means of ``(A, N)`` values over each of S classes of images, ``(A, S)``, and where that is the target."""
+    sources = torch.unique(labels)
+    member = (labels[None] == sources[:, None]).to(values.dtype)
+    means = values @ member.T / member.sum(1)
+    return means, sources[None] == targets[:, None]
+
+
+def _mean_over_counted(values: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    counted = labels[None, :] != targets[:, None]
+    return (values * counted).sum(1) / counted.sum(1).clamp(min=1)
+
+
+def require_finite(objective: torch.Tensor, gradient: torch.Tensor) -> None:
+    """Raise NotAssessableError unless both are finite: a model may give NaN, which argmax takes for the largest."""
+    if not (bool(torch.isfinite(objective).all()) and bool(torch.isfinite(gradient).all())):
+        raise no_guide("are not finite numbers")
+
+
+def no_guide(problem: str) -> NotAssessableError:
+    """The error for a search that cannot move, which must not count as one that found nothing."""
+    return NotAssessableError(
+        f"Triggers cannot be sought: the model's outputs or gradients {problem}, so nothing leads to a trigger. "
+        "Scan it before quantisation or any other step that hides them, or export it with its logits as the output."
+    )
