@@ -26,7 +26,7 @@ USES_TORCH = (
     "checks/reversal/_o",
 )
 # Imported by the check when it needs them, and made of numpy.
-USES_NUMPY = tuple(f"checks/reversal/_{name}" for name in ("candidates", "gradient_free", "queries"))
+USES_NUMPY = tuple(f"checks/reversal/_{name}" for name in ("arm", "candidates", "gradient_free", "queries"))
 
 
 def imports(tree: ast.AST, module: Path, *, at_import: bool) -> Iterator[str]:

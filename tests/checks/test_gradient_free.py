@@ -1,6 +1,9 @@
-"""The trigger search without gradients, on classifiers of 12×12 images that are made of numpy alone."""
+"""The trigger search without gradients, on classifiers of 12×12 images made of numpy alone and on the examples."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,10 @@ import pytest
 from pytest_backdoor.checks.reversal._candidates import bounds, mutated, screening_windows
 from pytest_backdoor.checks.reversal._gradient_free import search_triggers
 from pytest_backdoor.checks.reversal._queries import AGNOSTIC, Queries, margins, needed_success, round_robin
+from pytest_backdoor.models import Subject
+from pytest_backdoor.settings import ScanSettings
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 CLASSES, SIDE, PER_CLASS = 4, 12, 6
 AREA = SIDE * SIDE
 PLACE = (slice(8, 10), slice(7, 9))
@@ -233,3 +239,34 @@ def test_a_trigger_of_one_pixel_never_vanishes():
         mask, pattern = mutated(mask, pattern, growing=False, generator=generator)
         assert mask.sum() == 1
         assert bounds(mask)[1] <= 5
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Six test images of each MNIST class, float32 in [0, 1], and their labels."""
+    root = os.environ.get("BACKDOOR_DATA_ROOT")
+    raw = Path(root or "", "MNIST", "raw")
+    if root is None or not (raw / "t10k-images-idx3-ubyte").is_file():
+        pytest.skip("MNIST is not here: point BACKDOOR_DATA_ROOT at a folder that holds MNIST/raw")
+    labels = np.fromfile(raw / "t10k-labels-idx1-ubyte", np.uint8, offset=8).astype(np.int64)
+    chosen = np.concatenate([np.flatnonzero(labels == digit)[:6] for digit in range(10)])
+    pixels = np.fromfile(raw / "t10k-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 1, 28, 28)[chosen]
+    return pixels.astype(np.float32) / 255, labels[chosen]
+
+
+@pytest.mark.parametrize("name", ["badnet", "clean"])
+def test_the_trigger_of_the_example_is_found_and_its_clean_twin_has_none_so_small(name, digits):
+    classifier = Subject(name, ScanSettings(), path=EXAMPLES / f"mnist-{name}.onnx").classifier
+    images, labels = digits
+    right = classifier.logits(images).argmax(1) == labels
+    generator = np.random.default_rng(0)
+    found = search_triggers(classifier.logits, images[right], labels[right], 10, budget=60_000, generator=generator)
+    smallest = min(found[:-1], key=lambda trigger: trigger.size)
+    if name == "clean":
+        assert min(trigger.size for trigger in found) > 40
+        return
+    assert smallest.target == 3
+    assert smallest.size <= 5
+    rows, columns = smallest.mask[0].nonzero()
+    # The trigger's pixels lie in rows and columns 24 to 26.
+    assert min(rows.min(), columns.min()) >= 23
