@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ._program import run_graph, torch_program
+from ._program import is_quantised, run_graph, torch_program
 
-__all__ = ["run_graph", "torch_program"]
+__all__ = ["is_quantised", "run_graph", "torch_program"]

@@ -21,14 +21,14 @@ from . import (  # noqa: F401  (imported for the operators they register)
     _quantisation,
     _reduction,
     _resize,
+    _runtime,
     _sampling,
     _shape,
 )
 from ._constants import attribute_values, tensor_from_proto
-from ._registry import OPERATORS, Node, Operator
+from ._registry import OPERATORS, STANDARD_DOMAINS, Node, Operator, find_operator
 
 OLDEST_OPSET, NEWEST_OPSET = 7, 28
-_STANDARD_DOMAINS = ("", "ai.onnx")
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _SHAPE_OPERATORS = ("Shape", "Size")
 
@@ -98,7 +98,7 @@ def with_frees(plan: Plan) -> Plan:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    versions = [entry.version for entry in model.opset_import if entry.domain in _STANDARD_DOMAINS]
+    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
     if len(set(versions)) != 1:
         raise NotAssessableError(
             "the model file does not state one version of the standard operators (opset_import); "
@@ -153,7 +153,7 @@ def _refuse_unsupported(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> 
     unsupported: dict[str, str] = {}
     for node in nodes:
         domain = _domain(node.domain)
-        if domain == "ai.onnx" and node.op_type in OPERATORS and (domain, node.op_type) not in functions:
+        if find_operator(domain, node.op_type) is not None and (domain, node.op_type) not in functions:
             continue
         kind = f"{domain}::{node.op_type}"
         if (domain, node.op_type) in functions:
@@ -208,7 +208,10 @@ def _step(node: onnx.NodeProto, opset: int, soft: bool) -> Step:
     while outputs and not outputs[-1]:
         outputs.pop()
     described = Node(node.op_type, node.name, opset, attribute_values(node), len(outputs), soft)
-    return Step(described, OPERATORS[node.op_type], tuple(node.input), tuple(outputs))
+    operator = find_operator(node.domain, node.op_type)
+    if operator is None:  # cannot be: the plan refused it before
+        raise described.unsupported("an unknown operator")
+    return Step(described, operator, tuple(node.input), tuple(outputs))
 
 
 def _identity(step: Step) -> Step:

@@ -17,6 +17,7 @@ from ._interpreter import fold_constants, place_constants, run_plan
 from ._plan import GraphInput, Plan, graph_inputs, make_plan
 
 _AFTER_SOFTMAX = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+_ROUNDING = ("DynamicQuantizeLinear", "QGemm", "QuantizeLinear")
 
 
 def torch_program(
@@ -52,6 +53,11 @@ def run_graph(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray | torch.Te
     plan = fold_constants(make_plan(model, [value.name for value in model.graph.output], soft=False))
     values = {entry.name: _as_tensor(inputs[entry.name], entry) for entry in plan.inputs}
     return dict(zip(plan.outputs, run_plan(plan, values), strict=True))
+
+
+def is_quantised(model: onnx.ModelProto) -> bool:
+    """Say whether values within the graph are rounded to integers, where two right computations may round apart."""
+    return any(node.op_type in _ROUNDING or node.op_type.startswith("QLinear") for node in model.graph.node)
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ def _quantize_linear(node: Node, value: Tensor, scale: Tensor, zero_point: Tenso
         dtype = zero_point.dtype
     else:
         dtype = torch_type(node.integer("output_dtype", 0)) if node.integer("output_dtype", 0) else torch.uint8
-    return _quantised(node, value, scale, zero_point, dtype)
+    return quantised(node, value, scale, zero_point, dtype)
 
 
 @operator("DequantizeLinear")
 def _dequantize_linear(node: Node, value: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
-    return _real(node, value, scale, zero_point)
+    return dequantised(node, value, scale, zero_point)
 
 
 @operator("DynamicQuantizeLinear")
@@ -39,7 +39,7 @@ def _dynamic_quantize_linear(node: Node, value: Tensor) -> tuple[Tensor, Tensor,
     scale = ((high - low) / 255.0).detach()
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     zero_point = torch.round((-low / scale).clamp(0.0, 255.0)).detach().to(torch.uint8)
-    return _quantised(node, value, scale, zero_point, torch.uint8), scale, zero_point
+    return quantised(node, value, scale, zero_point, torch.uint8), scale, zero_point
 
 
 @operator("QLinearConv")
@@ -55,10 +55,10 @@ def _quantised_convolution(
     result_zero: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    weights = _real(node, weight, weight_scale, weight_zero, axis=0)
+    weights = dequantised(node, weight, weight_scale, weight_zero, axis=0)
     offset = None if bias is None else bias.to(weights.dtype) * (value_scale * weight_scale)
-    result = convolve(node, _real(node, value, value_scale, value_zero), weights, offset)
-    return _quantised(node, result, result_scale, result_zero, result_zero.dtype)
+    result = convolve(node, dequantised(node, value, value_scale, value_zero), weights, offset)
+    return quantised(node, result, result_scale, result_zero, result_zero.dtype)
 
 
 @operator("QLinearMatMul")
@@ -75,9 +75,9 @@ def _quantised_product(
 ) -> Tensor:
     if left_scale.numel() > 1:
         raise node.unsupported("a scale per row of the first matrix")
-    left_real = _real(node, left, left_scale, left_zero)
-    right_real = _real(node, right, right_scale, right_zero, axis=-1)
-    return _quantised(node, multiply(node, left_real, right_real), result_scale, result_zero, result_zero.dtype)
+    left_real = dequantised(node, left, left_scale, left_zero)
+    right_real = dequantised(node, right, right_scale, right_zero, axis=-1)
+    return quantised(node, multiply(node, left_real, right_real), result_scale, result_zero, result_zero.dtype)
 
 
 @operator("ConvInteger")
@@ -96,7 +96,8 @@ def _integer_product(
     return result if node.soft else result.to(torch.int32)
 
 
-def _quantised(node: Node, value: Tensor, scale: Tensor, zero_point: Tensor | None, dtype: torch.dtype) -> Tensor:
+def quantised(node: Node, value: Tensor, scale: Tensor, zero_point: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return the integers that stand for real values, as floats where gradients are wanted."""
     if dtype not in _RANGES:
         raise node.unsupported(f"the quantised type {dtype}")
     axis = node.integer("axis", 1)
@@ -108,7 +109,8 @@ def _quantised(node: Node, value: Tensor, scale: Tensor, zero_point: Tensor | No
     return whole if node.soft else whole.to(dtype)
 
 
-def _real(node: Node, value: Tensor, scale: Tensor, zero_point: Tensor | None, axis: int | None = None) -> Tensor:
+def dequantised(node: Node, value: Tensor, scale: Tensor, zero_point: Tensor | None, axis: int | None = None) -> Tensor:
+    """Return the real values that integers stand for; scales of several numbers lie along ``axis``."""
     axis = node.integer("axis", 1) if axis is None else axis
     return _shifted(node, value, zero_point, axis).to(scale.dtype) * _along(node, value, scale, axis)
 

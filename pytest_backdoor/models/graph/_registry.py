@@ -110,19 +110,33 @@ class Operator:
     host_inputs: frozenset[int]
 
 
+STANDARD_DOMAINS = ("", "ai.onnx")
 OPERATORS: dict[str, Operator] = {}
 """Standard operators by name; the themed modules fill it when they are imported."""
 
+RUNTIME_DOMAIN = "com.microsoft"
+RUNTIME_OPERATORS: dict[str, Operator] = {}
+"""Operators of ONNX Runtime's own domain by name, filled likewise."""
 
-def operator(*names: str, host_inputs: tuple[int, ...] = ()) -> Callable[[Function], Function]:
+
+def operator(
+    *names: str, host_inputs: tuple[int, ...] = (), table: dict[str, Operator] = OPERATORS
+) -> Callable[[Function], Function]:
     """Register a function ``(node, *inputs) -> tensor or tensors`` as the meaning of the named operators."""
 
     def register(function: Function) -> Function:
         for name in names:
-            OPERATORS[name] = Operator(function, frozenset(host_inputs))
+            table[name] = Operator(function, frozenset(host_inputs))
         return function
 
     return register
+
+
+def find_operator(domain: str, name: str) -> Operator | None:
+    """Return what the operator means, None where it is not supported."""
+    if domain in STANDARD_DOMAINS:
+        return OPERATORS.get(name)
+    return RUNTIME_OPERATORS.get(name) if domain == RUNTIME_DOMAIN else None
 
 
 def limited(node: Node, shape: Iterable[int]) -> None:
