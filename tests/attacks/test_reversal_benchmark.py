@@ -252,6 +252,7 @@ def test_a_zoo_without_poisoned_networks_is_refused(zoo, tmp_path):
         chosen_records(load_zoo(tmp_path), 2)
 
 
+@pytest.mark.filterwarnings("ignore")  # other people's
 def test_trojanzoo_on_a_network(zoo):
     case = real_case(zoo, "trojanzoo")
     answer = tools.make_tools(real_plan(), ["trojanzoo"])["trojanzoo"].run(case)
@@ -260,6 +261,7 @@ def test_trojanzoo_on_a_network(zoo):
     assert len(set(answer.details["norms"])) == 10
 
 
+@pytest.mark.filterwarnings("ignore")  # other people's
 def test_art_on_a_network(zoo):
     case = real_case(zoo, "art")
     answer = tools.make_tools(real_plan(), ["art"])["art"].run(case)
