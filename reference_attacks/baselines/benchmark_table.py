@@ -87,10 +87,18 @@ def _processes(workers: int) -> str:
 
 
 def _explained(tool: dict[str, Any]) -> str:
-    settings = ", ".join(
-        f"{name} {value}" for name, value in tool["settings"].items() if name != "source" and value is not None
-    )
-    return f"flags {tool['flags']}" + (f"; {settings}" if settings else "")
+    settings = ", ".join(f"{name} {value}" for name, value in _shown(tool["settings"]))
+    return f"verdict: {tool['flags']}" + (f"; settings: {settings}." if settings else ".")
+
+
+def _shown(settings: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The settings by name, those of an inner dictionary among them; not the code's digest, and nothing that is None."""
+    flat = [pair for name, value in settings.items() for pair in _unpacked(name, value)]
+    return [(name, value) for name, value in flat if name != "source" and value is not None]
+
+
+def _unpacked(name: str, value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else [(name, value)]
 
 
 def _rows(tool: dict[str, Any]) -> list[str]:

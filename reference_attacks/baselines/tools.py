@@ -70,13 +70,13 @@ TOOLS = ("pytest-backdoor", "neural-cleanse", "reversal-pairs", "trojanzoo", "ar
 class Tool:
     """A tool by name. ``settings``: JSON values; results of other settings are never taken for these.
 
-    ``missing``: why it cannot run here, None if it can. ``flags``: what its verdict is, for the table's reader.
+    ``missing``: why it cannot run here, None if it can. ``flags``: how it comes to its verdict, for the table's reader.
     """
 
     name: str
     run: Callable[[Case], Answer]
     settings: Mapping[str, Any]
-    flags: str = "no verdict of its own"
+    flags: str = "none"
     missing: str | None = None
 
 
@@ -116,7 +116,7 @@ def ours() -> Tool:
         name="pytest-backdoor",
         run=run,
         settings={"source": source_digest(Path(reversal.__file__).parent)},
-        flags="judges by a detector pack's reference scores, which are not part of this",
+        flags="by a detector pack's reference scores, which are not part of this",
     )
 
 

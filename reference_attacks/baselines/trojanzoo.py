@@ -55,7 +55,7 @@ def trojanzoo_tool(images: int) -> Tool:
             "version": installed(PACKAGE),
             "source": source_digest(this_folder(), "trojanzoo"),
         },
-        flags="prints indices, no verdict",
+        flags="none, it prints indices",
         missing=missing(PACKAGE, (CLEANSE,), "pip install trojanzoo 'matplotlib<3.9'"),
     )
 
