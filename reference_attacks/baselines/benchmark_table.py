@@ -92,7 +92,7 @@ def _explained(tool: dict[str, Any]) -> str:
 
 
 def _shown(settings: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The settings by name, those of an inner dictionary among them; not the code's digest, and nothing that is None."""
+    """The settings by name, those of an inner dictionary too; without the code's digest and without what is None."""
     flat = [pair for name, value in settings.items() for pair in _unpacked(name, value)]
     return [(name, value) for name, value in flat if name != "source" and value is not None]
 

@@ -115,13 +115,13 @@ def test_early_stop_waits_for_success_for_a_settled_cost_and_for_its_patience():
 
 
 def test_a_search_moves_its_cost_both_ways_and_then_stops_early():
-    found = cleanse(linear(backdoor=2), CleansePlan(steps=400, mini_batches=2, batch=8))
+    found = cleanse(linear(backdoor=2), CleansePlan(steps=400, mini_batches=2, batch=8), order=[0, 1])
     assert all(trigger.steps < 400 for trigger in found.triggers)
     # Two batches a step; the last of a pass over 20 images has only 4.
     assert all(12 * t.steps <= t.image_gradients <= 16 * t.steps for t in found.triggers)
 
 
-def test_the_backdoor_has_the_smallest_norm_and_is_flagged():
+def test_the_backdoor_has_by_far_the_smallest_norm():
     found = cleanse(linear(backdoor=2), CleansePlan(steps=150, mini_batches=2, batch=8))
     assert all(trigger.succeeded for trigger in found.triggers)
     norms = [trigger.norm for trigger in found.triggers]
