@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from .badnet import command as badnet
+from .baselines import command as baselines
 from .detectors import command as detectors
 from .detectors import table as detection
 from .reproduce import command as reproduce
 from .zoo import command as zoo
 
-SUBCOMMANDS = (badnet, zoo, detectors, detection, reproduce)
+SUBCOMMANDS = (badnet, zoo, detectors, detection, baselines, reproduce)
 USAGE_ERROR = 2
 INTERRUPTED = 130
 

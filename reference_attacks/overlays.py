@@ -42,13 +42,18 @@ def patch(pattern: torch.Tensor, input_shape: tuple[int, int, int], place: Place
     central two thirds.
     """
     size = pattern.shape[-1]
-    offsets = _corners(size, input_shape) if place == "corners" else _middle(size, input_shape)
+    offsets = patch_offsets(size, input_shape, place)
     keep = torch.ones(len(offsets), 1, *input_shape[1:])
     add = torch.zeros(len(offsets), *input_shape)
     for number, (row, column) in enumerate(offsets):
         keep[number, :, row : row + size, column : column + size] = 0
         add[number, :, row : row + size, column : column + size] = pattern
     return Overlay(keep=keep, add=add)
+
+
+def patch_offsets(size: int, input_shape: tuple[int, int, int], place: Place) -> list[tuple[int, int]]:
+    """Row and column of the upper left pixel of a patch ``size`` pixels wide, at each of its places."""
+    return _corners(size, input_shape) if place == "corners" else _middle(size, input_shape)
 
 
 def blended(image: torch.Tensor) -> Overlay:

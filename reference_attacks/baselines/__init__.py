@@ -1,0 +1,1 @@
+"""Trigger reversal by others, as published: what the project's own reversal is measured against."""
