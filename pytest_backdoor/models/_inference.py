@@ -27,6 +27,8 @@ FEWEST_SAMPLES = 10
 MOST_TRIED = 200
 FEWEST_OF_OTHER_CLASSES = 5
 TIE = 0.02
+CLEARLY_LOWER_LOSS = 0.2
+SAME_LOSS = 0.05
 
 
 def resolve(model: OpenedModel, settings: ScanSettings, samples: Samples | None, display: str) -> Resolution:
@@ -126,18 +128,29 @@ def _choose(model: OpenedModel, settings: ScanSettings, samples: Samples, displa
             for trial in trials + more
             if trial.fits
             and trial.accuracy >= best.accuracy - tie
+            and trial.loss <= best.loss + CLEARLY_LOWER_LOSS
             and not same_meaning(trial.candidate.preprocessing, chosen)
         ),
     )
 
 
 def _best(trials: list[Trial], tie: float) -> Trial | None:
-    """The first trial if it is at most ``tie`` behind, else the most accurate one; None if none fits."""
+    """The most accurate trial, or the first one if it is at most ``tie`` behind; None if none fits.
+
+    Of those that are as accurate, another one is taken if its loss is clearly lower: a digit classifier that was
+    trained with mean and std can get as many images in [0, 1] right, with logits that are much too small. Lower is not
+    enough: where all answers are right, larger logits alone lower the loss.
+    """
     fitting = [trial for trial in trials if trial.fits]
     if not fitting:
         return None
-    best = max(fitting, key=lambda trial: trial.accuracy)
-    return trials[0] if trials[0].fits and trials[0].accuracy >= best.accuracy - tie else best
+    highest = max(trial.accuracy for trial in fitting)
+    level = [trial for trial in fitting if trial.accuracy >= highest - tie]
+    best = level[0] if level[0] is trials[0] else max(level, key=lambda trial: trial.accuracy)
+    lowest = min(trial.loss for trial in level)
+    if best.loss <= lowest + CLEARLY_LOWER_LOSS:
+        return best
+    return next(trial for trial in level if trial.loss <= lowest + SAME_LOSS)
 
 
 def _confirm(model: OpenedModel, settings: ScanSettings, samples: Samples, display: str) -> Resolution:

@@ -35,12 +35,14 @@ class Trial:
 
     ``accuracy``: the share of right answers, in [0, 1]. ``kappa``: Cohen's kappa (Cohen 1960), the accuracy beyond what
     the same numbers of answers of each class would get by chance; at most 1, and 0 for a model that always gives one
-    answer, however many samples are of that class.
+    answer, however many samples are of that class. ``loss``: the mean cross-entropy, in nats. Logits that are too small
+    or too large for the model, as those of images in a wrong range often are, make it large where answers stay right.
     """
 
     candidate: Candidate
     accuracy: float
     kappa: float
+    loss: float
 
     @property
     def fits(self) -> bool:
@@ -62,12 +64,12 @@ def run_trials(model: OpenedModel, candidates: Sequence[Candidate], samples: Sam
     first = np.unique(np.linspace(0, len(labels) - 1, min(FIRST_LOOK, len(labels))).round().astype(int))
     rest = np.setdiff1d(np.arange(len(labels)), first)
     answers = [_answers(model, candidate, samples.images[first]) for candidate in candidates]
-    shares = [float((found == labels[first]).mean()) for found in answers]
+    shares = [float((found.argmax(axis=1) == labels[first]).mean()) for found in answers]
     trials = []
     for number, candidate in enumerate(candidates):
         if number and shares[number] < max(shares) - HOPELESS:
             continue
-        found = np.empty_like(labels)
+        found = np.empty((len(labels), model.classes), np.float32)
         found[first] = answers[number]
         if len(rest):
             found[rest] = _answers(model, candidate, samples.images[rest])
@@ -76,20 +78,23 @@ def run_trials(model: OpenedModel, candidates: Sequence[Candidate], samples: Sam
 
 
 def _answers(model: OpenedModel, candidate: Candidate, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The class of each image; -1 for all if the model cannot take them so, or gives no finite numbers."""
+    """Logits, float32 ``(N, classes)``; all 0 if the model cannot take the images so, or gives no finite numbers."""
     import numpy as np
 
     try:
-        found: np.ndarray[Any, Any] = model.with_preprocessing(candidate.preprocessing).logits(images).argmax(axis=1)
+        found: np.ndarray[Any, Any] = model.with_preprocessing(candidate.preprocessing).logits(images)
     except ModelError:
-        found = np.full(len(images), -1)
+        found = np.zeros((len(images), model.classes), np.float32)
     return found
 
 
-def _trial(candidate: Candidate, found: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Trial:
+def _trial(candidate: Candidate, logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Trial:
     import numpy as np
 
+    found = logits.argmax(axis=1)
     accuracy = float((found == labels).mean())
     chance = sum(float((found == number).mean() * (labels == number).mean()) for number in np.unique(labels))
     kappa = (accuracy - chance) / (1 - chance) if chance < 1 else 0.0
-    return Trial(candidate=candidate, accuracy=accuracy, kappa=kappa)
+    below = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(below).sum(axis=1)) - below[np.arange(len(labels)), labels]
+    return Trial(candidate=candidate, accuracy=accuracy, kappa=kappa, loss=float(losses.mean()))

@@ -249,7 +249,8 @@ class ScriptedModel:
 
     input_shape, classes, range_in_graph, layout_open = SHAPE, 10, False, False
 
-    def __init__(self, right, preprocessing=NAMES["0 to 1"]):
+    def __init__(self, right, preprocessing=NAMES["0 to 1"], strength=None):
+        self.strength = {NAMES[name]: value for name, value in (strength or {}).items()}
         self.right = {NAMES.get(name, name): number for name, number in right.items()}
         self.preprocessing = preprocessing
         self.images_seen = 0
@@ -267,13 +268,16 @@ class ScriptedModel:
         numbers = np.array([np.flatnonzero((PLAIN.images == image).all(axis=(1, 2, 3)))[0] for image in images])
         # The right answers are spread evenly, so that a part of the samples shows them too.
         right = (numbers * 77) % 200 < self.right.get(self.preprocessing, 20)
-        return np.eye(10, dtype=np.float32)[np.where(right, NUMBERS[numbers], (NUMBERS[numbers] + 1) % 10)]
+        return (
+            self.strength.get(self.preprocessing, 1)
+            * np.eye(10, dtype=np.float32)[np.where(right, NUMBERS[numbers], (NUMBERS[numbers] + 1) % 10)]
+        )
 
 
-def outcome(right, **settings):
+def outcome(right, strength=None, **settings):
     checked = make_settings({"data": "data.npz", **settings}, where="test")
     declared = checked.input_range or (0.0, 1.0)
-    model = ScriptedModel(right, prepared(low=declared[0], high=declared[1]))
+    model = ScriptedModel(right, prepared(low=declared[0], high=declared[1]), strength)
     found = resolve(model, checked, PLAIN, "net")
     (name,) = [name for name, each in NAMES.items() if each == found.preprocessing] or ["another"]
     return name, found
@@ -299,6 +303,23 @@ def test_the_best_is_taken_and_the_default_where_it_is_as_good(right, name, equa
     assert (chosen, found.equally_good) == (name, equally_good)
     assert found.origin == "inferred"
     assert found.accuracy == right[name] / 200
+
+
+@pytest.mark.parametrize(
+    ("strength", "name", "equally_good"),
+    [
+        ({"0 to 1": 6, "mean": 6}, "0 to 1", ("mean",)),
+        ({"0 to 1": 1.5, "mean": 6}, "mean", ()),  # the logits of the default are too small
+        ({"0 to 1": 6, "mean": 300}, "0 to 1", ()),  # those of the other are too large where it errs
+        ({"0 to 1": 4.5, "mean": 6}, "0 to 1", ("mean",)),  # not clearly
+    ],
+)
+def test_of_equal_accuracies_the_clearly_lower_loss_is_taken(strength, name, equally_good):
+    mean = "mean and std of the samples"
+    strength = {(mean if key == "mean" else key): value for key, value in strength.items()}
+    chosen, found = outcome({"0 to 1": 196, mean: 196}, strength)
+    assert chosen == (mean if name == "mean" else name)
+    assert found.equally_good == tuple(mean for _ in equally_good)
 
 
 @pytest.mark.parametrize("right", [{}, {"0 to 1": 99, "0 to 255": 99}])
@@ -334,6 +355,7 @@ def test_kappa_is_that_of_cohen():
     samples = Samples(images=PLAIN.images, labels=np.where(np.arange(200) < 180, 1, 0))
     model = ScriptedModel({})
     model.logits = lambda images: np.tile(np.float32([0, 1]), (len(images), 1))
+    model.classes = 2
     model.with_preprocessing = lambda preprocessing: model
     (trial,) = run_trials(model, [Candidate(name="x", preprocessing=prepared())], samples)
     assert (trial.accuracy, trial.kappa, trial.fits) == (0.9, pytest.approx(0), False)
