@@ -65,7 +65,8 @@ class ModelReport:
     """All findings on one model.
 
     ``sha256``, ``size`` (bytes) and ``format`` are None where the file could not be read. ``task`` holds
-    ``input_shape`` ([C, H, W]) and ``classes`` where the model could be opened.
+    ``input_shape`` ([C, H, W]) and ``classes`` where the model could be opened, ``preprocessing`` how images were
+    prepared for it and how that was known, None where it was not.
     """
 
     path: str
@@ -73,6 +74,7 @@ class ModelReport:
     size: int | None = None
     format: str | None = None
     task: Mapping[str, Any] | None = None
+    preprocessing: Mapping[str, Any] | None = None
     findings: Sequence[Finding] = ()
 
     @property
@@ -100,6 +102,7 @@ class ModelReport:
             "size": self.size,
             "format": self.format,
             "task": dict(self.task) if self.task else None,
+            "preprocessing": dict(self.preprocessing) if self.preprocessing else None,
             "verdict": self.verdict.value,
             "seconds": round(self.seconds, 4),
             "findings": [finding.to_json() for finding in self.findings],

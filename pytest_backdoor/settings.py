@@ -12,6 +12,7 @@ from typing import Any, Literal
 from .errors import SettingsError
 
 Layout = Literal["NCHW", "NHWC"]
+ChannelOrder = Literal["RGB", "BGR"]
 
 TRIGGER_FAMILIES = {
     "patch": "an opaque patch in one place",
@@ -34,10 +35,11 @@ class ScanSettings:
     everything random comes from it. ``device``: cpu, cuda, cuda:1 or mps.
 
     The rest describes the model: ``layout`` of its input (None: read from its shape), ``input_range`` (lowest and
-    highest value of an image before normalisation; None: [0, 255] for integer inputs, else [0, 1]), ``mean`` and
-    ``std`` per channel, applied after the range, ``classes`` (names), ``factory`` ("package.module:function" that
-    builds the torch network of a state dict), ``source`` (where the file comes from), ``input_shape`` ([C, H, W],
-    for models that leave it open) and ``pack`` (a detector pack to use instead of the shipped one).
+    highest value of an image before normalisation), ``mean`` and ``std`` per channel, applied after the range and in
+    the model's ``channel_order`` (RGB or BGR), ``classes`` (names), ``factory`` ("package.module:function" that builds
+    the torch network of a state dict), ``source`` (where the file comes from), ``input_shape`` ([C, H, W], for models
+    that leave it open) and ``pack`` (a detector pack to use instead of the shipped one). Where ``input_range``,
+    ``mean`` and ``std`` are all None, or ``channel_order`` is, it is found as ``docs/usage.md`` says.
     ``families``: the trigger families that the reversal check covers, None for the default ones.
     """
 
@@ -54,6 +56,7 @@ class ScanSettings:
     input_range: tuple[float, float] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    channel_order: ChannelOrder | None = None
     classes: tuple[str, ...] | None = None
     factory: str | None = None
     source: str | None = None
@@ -190,6 +193,12 @@ def _layout(value: Any) -> str:
     return str(value)
 
 
+def _channel_order(value: Any) -> str:
+    if value not in ("RGB", "BGR"):
+        raise ValueError("give RGB or BGR.")
+    return str(value)
+
+
 def _device(value: Any) -> str:
     kind, _, number = _text(value).partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and not number.isdecimal()):
@@ -226,6 +235,7 @@ _VALIDATORS: dict[str, Callable[[Any], Any]] = {
     "input_range": _range,
     "mean": _numbers,
     "std": _positive_numbers,
+    "channel_order": _channel_order,
     "classes": _names,
     "factory": _factory,
     "source": _text,

@@ -109,6 +109,67 @@ def test_a_wrong_input_range_is_noticed_with_labelled_samples(digits):
     assert "preprocessing" in " ".join(finding.summary for finding in report.models[0].findings)
 
 
+def wrapped(path, tmp_path, nodes, constants):
+    """The model at ``path`` with operators in front of it, from ``raw`` to the model's own input."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(path)
+    name = model.graph.input[0].name
+    made = [helper.make_node(kind, inputs.split(), [output.replace("INPUT", name)]) for kind, inputs, output in nodes]
+    before = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*made, *before])
+    model.graph.initializer.extend(numpy_helper.from_array(np.float32(each), key) for key, each in constants.items())
+    model.graph.input[0].name = "raw"
+    onnx.checker.check_model(model)
+    onnx.save(model, tmp_path / "wrapped.onnx")
+    return tmp_path / "wrapped.onnx"
+
+
+def preprocessing_of(path, digits, **settings):
+    (model,) = scan(path, root=ROOT, data=str(digits), checks=["litmus"], **settings).models
+    return model.preprocessing, model.findings[0]
+
+
+def test_the_preprocessing_of_the_example_is_found_with_real_digits(digits):
+    found, litmus = preprocessing_of(NAMES["clean"], digits)
+    assert (found["origin"], found["input_range"], found["mean"], found["std"]) == ("inferred", [0, 1], [0], [1])
+    assert found["accuracy"] > 0.95
+    assert litmus.outcome is Outcome.PASSED
+
+
+# What stands in front of the example, and the convention that it then wants.
+FRONTS = {
+    "-1 to 1": ([("Add", "raw one", "v"), ("Mul", "v half", "INPUT")], {"input_range": [-1, 1]}),
+    "0 to 255": (
+        [("Mul", "raw small", "v"), ("Clip", "v zero one", "INPUT")],  # not 1/255, which would be read in the graph
+        {"input_range": [0, 255]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FRONTS)
+def test_other_preprocessing_of_the_example_is_found_with_real_digits(digits, tmp_path, name):
+    nodes, wanted = FRONTS[name]
+    path = wrapped(NAMES["clean"], tmp_path, nodes, {"one": 1, "half": 0.5, "zero": 0, "small": 1 / 253})
+    found, litmus = preprocessing_of(path, digits)
+    assert {**found, **wanted} == found
+    assert found["origin"] == "inferred"
+    assert found["accuracy"] > 0.95
+    assert litmus.outcome is Outcome.PASSED
+
+
+def test_a_wrong_declaration_for_real_digits_names_the_right_one(digits, tmp_path):
+    nodes, _ = FRONTS["0 to 255"]
+    path = wrapped(NAMES["clean"], tmp_path, nodes, {"one": 1, "zero": 0, "small": 1 / 253})
+    found, litmus = preprocessing_of(path, digits, input_range=[0, 1])
+    assert found is None
+    assert litmus.outcome is Outcome.NOT_ASSESSED
+    assert "which is the wrong one" in litmus.summary
+    assert litmus.remedy.startswith("With input_range = [0, 255] it classifies 9")
+
+
 ZOOS = {"cifar10": 10, "gtsrb": 43}
 
 

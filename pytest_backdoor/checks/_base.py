@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final, runtime_checka
 
 from ..errors import NotAssessableError, SettingsError
 from ..findings import Finding
-from ..models import Samples, Subject, load_samples
+from ..models import FEWEST_SAMPLES, LOWEST_ACCURACY, Samples, Subject, load_samples
 from ..settings import ScanSettings
 
 if TYPE_CHECKING:
     from ..calibration import DetectorPack
 
-FEWEST_SAMPLES = 10
-LOWEST_ACCURACY = 0.5
 MOST_SAMPLES = 2000
 
 

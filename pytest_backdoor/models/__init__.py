@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from ._classifier import Classifier
+from ._inference import FEWEST_SAMPLES
 from ._samples import Samples, load_samples
 from ._subject import MODEL_SUFFIXES, Subject
 from ._torch import TorchClassifier
+from ._trial import LOWEST_ACCURACY
 
-__all__ = ["MODEL_SUFFIXES", "Classifier", "Samples", "Subject", "TorchClassifier", "load_samples"]
+__all__ = [
+    "FEWEST_SAMPLES",
+    "LOWEST_ACCURACY",
+    "MODEL_SUFFIXES",
+    "Classifier",
+    "Samples",
+    "Subject",
+    "TorchClassifier",
+    "load_samples",
+]

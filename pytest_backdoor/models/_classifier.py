@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from ..errors import ModelError
 from ..settings import ScanSettings
@@ -11,6 +11,8 @@ from ..settings import ScanSettings
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from ._preprocessing import Preprocessing
 
 BATCH = 64
 SOFTMAX_TOLERANCE = 5e-3
@@ -40,6 +42,22 @@ class Classifier(Protocol):
 
         Raises NotAssessableError if that cannot be had for this model.
         """
+        ...
+
+
+class OpenedModel(Classifier, Protocol):
+    """A classifier whose preprocessing can be exchanged.
+
+    ``preprocessing``: what images in [0, 1] become. ``range_in_graph``: whether its range was read from the model's
+    first operators. ``layout_open``: whether the model's input fits either layout.
+    """
+
+    preprocessing: Preprocessing
+    range_in_graph: bool
+    layout_open: bool
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Self:
+        """The same opened model, with nothing loaded again, behind another preprocessing."""
         ...
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ModelError, NotAssessableError
 from ..settings import Layout, ScanSettings
@@ -18,7 +20,8 @@ from ._classifier import (
     require_class_names,
     smallest_probability,
 )
-from ._preprocessing import Preprocessing, make_preprocessing
+from ._graph_range import range_in_graph
+from ._preprocessing import Preprocessing, declares_range, make_preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +56,11 @@ class OnnxClassifier:
         self.preprocessing: Preprocessing = make_preprocessing(
             settings, layout=layout, channels=self.input_shape[0], dtype=ELEMENT_TYPES[node.type], path=display
         )
+        found = None if self.preprocessing.integer or declares_range(settings) else range_in_graph(content, node.name)
+        self.range_in_graph = found is not None
+        if found is not None:
+            self.preprocessing = replace(self.preprocessing, low=found[0], high=found[1])
+        self.layout_open = settings.layout is None and _fits_both_layouts(node, self.input_shape)
         self._output = _class_output(self._session, display)
         outputs = self._outputs(probe_images(self.input_shape))
         self.classes = int(outputs.shape[1])
@@ -63,6 +71,12 @@ class OnnxClassifier:
     def logits(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """See ``Classifier.logits``."""
         return as_logits(self._outputs(images), softmax=self._softmax, path=self._display)
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Self:
+        """See ``OpenedModel.with_preprocessing``."""
+        other = copy.copy(self)
+        other.preprocessing = preprocessing
+        return other
 
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """See ``Classifier.differentiable``; the ONNX graph becomes a torch program and is compared with this one."""
@@ -210,6 +224,15 @@ def _image_shape(
             "for this model in pyproject.toml."
         )
     return layout, (sizes[0], sizes[1], sizes[2])
+
+
+def _fits_both_layouts(node: onnxruntime.NodeArg, input_shape: tuple[int, int, int]) -> bool:
+    channels, height, width = input_shape
+    return all(
+        not isinstance(size, int) or size == want
+        for sizes in ((channels, height, width), (height, width, channels))
+        for size, want in zip(node.shape[1:], sizes, strict=True)
+    )
 
 
 def _class_output(session: onnxruntime.InferenceSession, display: str) -> str:

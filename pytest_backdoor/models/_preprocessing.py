@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..settings import Layout, ScanSettings
+from ..settings import ChannelOrder, Layout, ScanSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Scaling, normalisation, layout and element type of a model's input.
+    """Channel order, scaling, normalisation, layout and element type of a model's input.
 
-    An image x in [0, 1] becomes (low + x · (high - low) - mean) / std, then the layout and the element type.
+    The channels of an image x in [0, 1] are put into the model's order, then x becomes
+    (low + x · (high - low) - mean) / std, then the layout and the element type follow. ``mean`` and ``std`` hold one
+    number or one for each channel, in the model's order.
     """
 
     layout: Layout
@@ -25,16 +27,23 @@ class Preprocessing:
     high: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    channel_order: ChannelOrder = "RGB"
     dtype: str = "float32"
+
+    @property
+    def integer(self) -> bool:
+        """Whether the model takes whole numbers, which cannot be normalised."""
+        return not self.dtype.startswith("float")
 
     def for_numpy(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The model's input, C-contiguous, for float32 ``(N, C, H, W)`` images in [0, 1]."""
         import numpy as np
 
-        values = self._scaled(images, lambda numbers: np.asarray(numbers, np.float32).reshape(1, -1, 1, 1))
+        values = images[:, ::-1] if self.channel_order == "BGR" else images
+        values = self._scaled(values, lambda numbers: np.asarray(numbers, np.float32).reshape(1, -1, 1, 1))
         if self.layout == "NHWC":
             values = values.transpose(0, 2, 3, 1)
-        if not self.dtype.startswith("float"):
+        if self.integer:
             values = np.rint(values)
         return np.ascontiguousarray(values, dtype=self.dtype)
 
@@ -46,9 +55,10 @@ class Preprocessing:
         import torch
 
         values: torch.Tensor = self._scaled(
-            images, lambda numbers: torch.tensor(numbers, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+            images.flip(1) if self.channel_order == "BGR" else images,
+            lambda numbers: torch.tensor(numbers, dtype=images.dtype, device=images.device).view(1, -1, 1, 1),
         )
-        if not self.dtype.startswith("float"):
+        if self.integer:
             values = values + (values.round() - values).detach()
         return values.permute(0, 2, 3, 1) if self.layout == "NHWC" else values
 
@@ -61,6 +71,11 @@ class Preprocessing:
         if any(part != 1 for part in self.std):
             values = values / per_channel(self.std)
         return values
+
+
+def declares_range(settings: ScanSettings) -> bool:
+    """Whether ``settings`` say anything about range or normalisation; what they leave out is then the default."""
+    return any(numbers is not None for numbers in (settings.input_range, settings.mean, settings.std))
 
 
 def make_preprocessing(
@@ -79,6 +94,16 @@ def make_preprocessing(
             )
     if integer and (settings.mean or settings.std):
         raise ModelError(f"{path} takes {dtype} images, which cannot be normalised; remove mean and std.")
+    if settings.channel_order == "BGR" and channels != 3:
+        raise ModelError(
+            f"{path} takes images of {channels} channel(s), which cannot be in the order BGR; remove channel_order."
+        )
     return Preprocessing(
-        layout=layout, low=low, high=high, mean=settings.mean or (0.0,), std=settings.std or (1.0,), dtype=dtype
+        layout=layout,
+        low=low,
+        high=high,
+        mean=settings.mean or (0.0,),
+        std=settings.std or (1.0,),
+        channel_order=settings.channel_order or "RGB",
+        dtype=dtype,
     )

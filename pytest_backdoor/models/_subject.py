@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BackdoorScanError, ModelError
 from ..settings import ScanSettings
-from ._classifier import Classifier
+from ._classifier import Classifier, OpenedModel
 from ._format import open_regular, sniff_stream
 
 if TYPE_CHECKING:
     import torch
+
+    from ._resolution import Resolution
+    from ._samples import Samples
 
 MODEL_SUFFIXES = (".onnx", ".pt", ".pth", ".safetensors")
 
@@ -32,8 +35,10 @@ REFUSED = {
 class Subject:
     """A model with its settings.
 
-    ``display``: its name as the user knows it. ``path``: its file, None for a live module. ``classifier``: the opened
-    model; opening it a second time raises the first time's error again.
+    ``display``: its name as the user knows it. ``path``: its file, None for a live module. ``root``: the folder that
+    the ``data`` setting is relative to; None: the clean samples are not asked about the preprocessing. ``classifier``:
+    the opened model behind the preprocessing that all checks use; opening it a second time raises the first time's
+    error again.
     """
 
     def __init__(
@@ -43,10 +48,12 @@ class Subject:
         *,
         path: Path | None = None,
         network: torch.nn.Module | None = None,
+        root: Path | None = None,
     ) -> None:
         self.display = display
         self.settings = settings
         self.path = path
+        self.root = root
         self._network = network
         self._opening_error: BackdoorScanError | None = None
 
@@ -75,7 +82,11 @@ class Subject:
 
     @property
     def classifier(self) -> Classifier:
-        """The opened model. Raises ModelError or NotAssessableError."""
+        """The opened model.
+
+        Raises ModelError, NotAssessableError also where labelled clean samples show that its preprocessing is not
+        known, and SettingsError for samples that do not fit it.
+        """
         if self._opening_error is not None:
             raise self._opening_error
         try:
@@ -86,6 +97,32 @@ class Subject:
 
     @cached_property
     def _classifier(self) -> Classifier:
+        return self._opened.with_preprocessing(self._resolution.preprocessing)
+
+    @cached_property
+    def _resolution(self) -> Resolution:
+        from ._inference import resolve
+
+        return resolve(self._opened, self.settings, self._samples_to_try(), self.display)
+
+    def _samples_to_try(self) -> Samples | None:
+        from ._inference import MOST_TRIED
+        from ._samples import load_samples
+
+        if self.root is None or self.settings.data is None:
+            return None
+        return load_samples(
+            self.settings.data,
+            root=self.root,
+            input_shape=self._opened.input_shape,
+            classes=self._opened.classes,
+            class_names=self.settings.classes,
+            limit=MOST_TRIED,
+            seed=self.settings.seed,
+        )
+
+    @cached_property
+    def _opened(self) -> OpenedModel:
         if self._network is not None:
             from ._torch import TorchClassifier
 
@@ -96,32 +133,37 @@ class Subject:
             return self._open_onnx()
         return self._open_state_dict()
 
-    def _open_onnx(self) -> Classifier:
+    def _open_onnx(self) -> OpenedModel:
         from ._files import self_contained
         from ._onnx import OnnxClassifier
 
         assert self.path is not None
         return OnnxClassifier(self_contained(self.path, self.content), self.display, self.settings)
 
-    def _open_state_dict(self) -> Classifier:
+    def _open_state_dict(self) -> OpenedModel:
         from ._torch import TorchClassifier, load_state_dict
 
         network = load_state_dict(self.content, self.display, self.settings, safetensors=self.format == "safetensors")
         return TorchClassifier(network, self.display, self.settings)
 
     def describe(self) -> dict[str, Any]:
-        """``sha256``, ``size``, ``format`` and ``task`` of the report; None for each that cannot be told.
+        """``sha256``, ``size``, ``format``, ``task`` and ``preprocessing`` of the report.
 
-        The task is told once a check has opened the model: a scan of its provenance alone leaves it closed.
+        None for each that cannot be told. The last two are told once a check has opened the model: a scan of its
+        provenance alone leaves it closed.
         """
-        described: dict[str, Any] = {"sha256": None, "size": None, "format": None, "task": None}
+        names = ("sha256", "size", "format", "task", "preprocessing")
+        described: dict[str, Any] = dict.fromkeys(names)
         try:
             described["format"] = self.format
             described["sha256"] = self.sha256
             described["size"] = len(self.content) if self.path is not None else None
-            opened: Classifier | None = self.__dict__.get("_classifier")
+            opened: Classifier | None = self.__dict__.get("_opened")
             if opened is not None:
                 described["task"] = {"input_shape": list(opened.input_shape), "classes": opened.classes}
+            resolution: Resolution | None = self.__dict__.get("_resolution")
+            if resolution is not None:
+                described["preprocessing"] = resolution.to_json()
         except Exception:  # the checks say what is wrong with the model; nothing here may end the scan
             pass
         return described

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ModelError, NotAssessableError
 from ..settings import ScanSettings
@@ -23,7 +23,7 @@ from ._classifier import (
     require_class_names,
     smallest_probability,
 )
-from ._preprocessing import make_preprocessing
+from ._preprocessing import Preprocessing, make_preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +40,9 @@ class TorchClassifier:
     of two or more classes.
     """
 
+    range_in_graph = False
+    layout_open = False
+
     def __init__(self, network: torch.nn.Module, display: str, settings: ScanSettings) -> None:
         if settings.input_shape is None:
             raise ModelError(
@@ -49,7 +52,7 @@ class TorchClassifier:
         self._display = display
         self._device = settings.device
         self.input_shape = settings.input_shape
-        self.preprocessing = make_preprocessing(
+        self.preprocessing: Preprocessing = make_preprocessing(
             settings, layout=settings.layout or "NCHW", channels=self.input_shape[0], dtype="float32", path=display
         )
         self._copies: dict[str, torch.nn.Module] = {}
@@ -69,6 +72,12 @@ class TorchClassifier:
             batches = torch.split(torch.tensor(images), BATCH)
             rows = [forward(batch.to(self._device)).cpu() for batch in batches]
         return as_logits(torch.cat(rows).numpy(), softmax=self._softmax, path=self._display)
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Self:
+        """See ``OpenedModel.with_preprocessing``."""
+        other = copy.copy(self)
+        other.preprocessing = preprocessing
+        return other
 
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """See ``Classifier.differentiable``."""

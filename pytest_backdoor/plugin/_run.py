@@ -230,5 +230,5 @@ def _without_seconds(model: ModelReport) -> str:
 
 
 def _model_report(values: dict[str, Any]) -> ModelReport:
-    kept = {name: values[name] for name in ("path", "sha256", "size", "format", "task")}
+    kept = {name: values[name] for name in ("path", "sha256", "size", "format", "task", "preprocessing")}
     return ModelReport(**kept, findings=tuple(Finding.from_json(finding) for finding in values["findings"]))

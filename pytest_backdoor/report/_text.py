@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..findings import WORST_FIRST, Finding, ModelReport, Outcome
@@ -91,14 +91,42 @@ def _trigger(evidence: Any) -> Iterator[str]:
         yield from _entry("beside", f"anomaly index {index:.1f} (shown, not judged by)")
 
 
+def _preprocessing(used: Mapping[str, Any] | None) -> str:
+    """How images were prepared, where nobody declared it and it was more than the default or is in doubt."""
+    if not used or not (used["origin"] == "inferred" or used["note"]):
+        return ""
+    parts = [f"input_range = {_numbers(used['input_range'])}"]
+    if any(used["mean"]) or any(part != 1 for part in used["std"]):
+        parts += [f"mean = {_numbers(used['mean'])}", f"std = {_numbers(used['std'])}"]
+    if used["channel_order"] != "RGB":
+        parts.append(f"channel_order = {used['channel_order']}")
+    text = ", ".join(parts)
+    if used["origin"] != "inferred":
+        how = "found in the graph" if used["origin"] == "graph" else "assumed"
+        return f"{text}, {how}. {used['note']} Declare it to be sure."
+    text += (
+        f", inferred from {used['samples']} clean samples, of which {used['accuracy']:.0%} are classified correctly."
+    )
+    if used["equally_good"]:
+        text += f" As good: {', '.join(used['equally_good'])}. Declare what the model was trained with."
+    return text
+
+
+def _numbers(numbers: Sequence[float]) -> str:
+    return f"[{', '.join(f'{number:.6g}' for number in numbers)}]"
+
+
 def summary_table(models: Sequence[ModelReport]) -> list[str]:
-    """One line for each model, the worst first, then what was not assessed and why."""
+    """One line for each model, the worst first, then a preprocessing that was found, and what was not assessed."""
     ordered = sorted(models, key=lambda model: (WORST_FIRST.index(model.verdict), model.path))
     width = max((len(model.path) for model in ordered), default=0)
     lines = []
     for model in ordered:
         outcomes = ", ".join(f"{finding.check} {MARKS[finding.outcome]}" for finding in model.findings)
         lines.append(f"{model.verdict.value:<11} {model.path:<{width}}  {outcomes or 'no check ran'}")
+        text = _preprocessing(model.preprocessing)
+        if text:
+            lines += _wrap(f"preprocessing: {text}", WIDTH, first=" " * 12, rest=" " * 14)
         for finding in model.findings:
             if finding.outcome is Outcome.NOT_ASSESSED:
                 lines += _wrap(

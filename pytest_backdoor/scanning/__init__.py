@@ -58,7 +58,7 @@ def scan_network(network: torch.nn.Module, settings: ScanSettings, root: Path) -
         raise SettingsError(f"A model is a path or a torch.nn.Module, not {type(network).__name__}.")
     if settings.input_shape is None:
         settings = dataclasses.replace(settings, input_shape=input_shape_of_samples(settings, root))
-    subject = Subject(type(network).__name__, settings, network=network)
+    subject = Subject(type(network).__name__, settings, network=network, root=root)
     return Engine(subject, settings, root).report()
 
 

@@ -64,7 +64,7 @@ class ScanSession:
         )
 
     def describe(self) -> dict[str, Any]:
-        """``sha256``, ``size``, ``format`` and ``task`` of the model, as far as they are known by now."""
+        """See ``Subject.describe``; what is known by now."""
         self._description = self._ask({"describe": True}) or self._description
         return self._description
 

@@ -26,7 +26,7 @@ def main() -> None:
     _limit_memory(settings)
     # The factory of a state dict lives in the user's repository.
     sys.path.append(str(root))
-    subject = Subject(opening["display"], settings, path=Path(opening["path"]))
+    subject = Subject(opening["display"], settings, path=Path(opening["path"]), root=root)
     engine = Engine(subject, settings, root)
     while True:
         request = requests.get()

@@ -33,6 +33,7 @@ from pytest_backdoor.settings import SETTING_NAMES, ScanSettings, make_settings
         ("classes", ["a", "b"], ("a", "b")),
         ("factory", "package.module:build", "package.module:build"),
         ("input_shape", [3, 32, 32], (3, 32, 32)),
+        ("channel_order", "BGR", "BGR"),
         ("allow_unverified", True, True),
         ("seed", None, 0),
     ],
@@ -69,6 +70,8 @@ def test_valid(name, given, kept):
         ("input_range", [1, 0]),
         ("input_range", [0, 0]),
         ("input_range", 5),
+        ("channel_order", "bgr"),
+        ("channel_order", ["BGR"]),
         ("mean", []),
         ("mean", "0.5"),
         ("mean", [float("nan")]),
@@ -95,7 +98,7 @@ def test_not_valid(name, given):
         ("fqr", "Did you mean 'fpr'"),
         ("input_rnage", "Did you mean 'input_range'"),
         ("pth", "Did you mean 'path'"),
-        ("entirely_else", "Known settings: allow_unverified, checks, .*path"),
+        ("entirely_else", "Known settings: allow_unverified, channel_order, checks, .*path"),
     ],
 )
 def test_unknown(name, says):
