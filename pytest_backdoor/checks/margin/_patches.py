@@ -105,13 +105,6 @@ class Question:
         """K."""
         return self.logits.shape[1]
 
-    def margins_without(self) -> torch.Tensor:
-        """Float ``(K,)``: the mean margin of each class on images of others as they are."""
-        targets = torch.arange(self.classes, device=self.logits.device)
-        margins = torch.stack([margin(self.logits, target.expand(len(self.logits))) for target in targets])
-        others = self.logits.argmax(1)[None] != targets[:, None]
-        return (margins * others).sum(1) / others.sum(1)
-
     def show(self, place: Place, patches: torch.Tensor) -> torch.Tensor:
         """Float ``(K, C, H, W)``: for each class its patch on one image, at the middle one of its offsets."""
         return paste(
@@ -151,6 +144,11 @@ def _chunks(classes: int, for_each: int, schedule: Schedule) -> Iterator[torch.T
     return (torch.arange(start, min(start + part, classes)) for start in range(0, classes, part))
 
 
+def grey(count: int, images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The patches that every search starts from, float ``(count, C, h, w)``, for ``images`` ``(N, C, H, W)``."""
+    return torch.full((count, images.shape[1], *size), 0.5, device=images.device)
+
+
 def best_patches(
     question: Question, place: Place, schedule: Schedule, generator: torch.Generator
 ) -> tuple[torch.Tensor, bool]:
@@ -174,7 +172,7 @@ def _ascend(
     question: Question, targets: torch.Tensor, offsets: torch.Tensor, size: tuple[int, int], schedule: Schedule
 ) -> tuple[torch.Tensor, bool]:
     images, (steps, views) = question.images, offsets.shape[:2]
-    patches = torch.full((len(targets), images.shape[1], *size), 0.5, device=images.device)
+    patches = grey(len(targets), images, size)
     velocity, steep = torch.zeros_like(patches), False
     repeated = targets.repeat_interleave(views)
     for step in range(steps):
