@@ -21,6 +21,9 @@ HEAVY = {"torch", "onnx", "onnxruntime", "numpy"}
 USES_TORCH = (
     "models/graph/",
     "models/_torch",
+    "checks/margin/_check",
+    "checks/margin/_maximise",
+    "checks/margin/_patches",
     "checks/reversal/_check",
     "checks/reversal/_evidence",
     "checks/reversal/_families",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._base import Check
 
 GROUP = "pytest_backdoor.checks"
-CHEAPEST_FIRST = ("provenance", "litmus", "reversal")
+CHEAPEST_FIRST = ("provenance", "litmus", "margin", "reversal")
 
 
 @cache

@@ -1,0 +1,66 @@
+"""Measure the margins of one classifier and put the result into numbers and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..reversal._check import encode_png
+from ..reversal._images import to_pixels
+from ._maximise import MarginResult, class_margins
+from ._patches import Schedule
+from ._score import margin_deviations
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ...models import Classifier
+
+
+def measure_margins(
+    classifier: Classifier,
+    images: np.ndarray[Any, Any],
+    *,
+    seed: int,
+    device: str = "cpu",
+    schedule: Schedule | None = None,
+) -> MarginResult:
+    """The margins of ``classifier`` on ``images``, float32 ``(N, C, H, W)`` in [0, 1], such as a pack's prototypes.
+
+    The same ``seed`` gives the same result on the same machine. Raises NotAssessableError as ``class_margins`` does.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shown = torch.tensor(images, device=device)
+    return class_margins(classifier.differentiable(device), shown, generator, schedule)
+
+
+def evidence_of(
+    result: MarginResult,
+    class_name: Callable[[int], str],
+    mean: np.ndarray[Any, Any] | None = None,
+    spread: np.ndarray[Any, Any] | None = None,
+    schedule: Schedule | None = None,
+) -> dict[str, Any]:
+    """The report's evidence as JSON values, on the place and class whose margin deviates most.
+
+    ``margins_by_class`` are each class's largest ones; the pictures are base64-encoded PNG files.
+    """
+    schedule = schedule or Schedule()
+    deviations = margin_deviations(result.margins, mean, spread)
+    place, target = divmod(int(deviations.argmax()), deviations.shape[1])
+    return {
+        "target_class": target,
+        "target_name": class_name(target),
+        "place": result.places[place],
+        "margin": round(float(result.margins[place, target]), 4),
+        "deviation": round(float(deviations[place, target]), 4),
+        "margins_by_class": [round(float(value), 4) for value in result.margins.max(axis=0)],
+        "patch_size": list(result.patches[place].shape[-2:]),
+        "places": list(result.places),
+        "steps": schedule.steps,
+        "starts": 1,
+        "patch_png": encode_png(to_pixels(result.patches[place][target])),
+        "patched_png": encode_png(to_pixels(result.shown[place][target])),
+    }
