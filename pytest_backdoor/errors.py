@@ -26,5 +26,9 @@ class NotAssessableError(BackdoorScanError):
         self.remedy = remedy
 
 
+class NotDifferentiableError(NotAssessableError):
+    """A model has no gradients that can be trusted, so that only searches without them are left."""
+
+
 class LockError(BackdoorScanError):
     """The lock file cannot be read or is not valid."""

@@ -27,6 +27,7 @@ USES_TORCH = (
     "checks/reversal/_check",
     "checks/reversal/_evidence",
     "checks/reversal/_families",
+    "checks/reversal/_fallback",
     "checks/reversal/_images",
     "checks/reversal/_nominate",
     "checks/reversal/_s",

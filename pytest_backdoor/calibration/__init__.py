@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ._classes import ClassStatistics, class_statistics, held_out_scores
 from ._conformal import Judgement, ReferenceScores, conformal_p_value, judge, judge_jointly
 from ._find import find_packs, how_to_build, shipped_packs
-from ._pack import ClassStatistics, DetectorPack, eight_bit, load_pack
+from ._pack import DetectorPack, eight_bit, load_pack
 from ._task import pattern_template, prototype_template
 
 __all__ = [
@@ -12,9 +13,11 @@ __all__ = [
     "DetectorPack",
     "Judgement",
     "ReferenceScores",
+    "class_statistics",
     "conformal_p_value",
     "eight_bit",
     "find_packs",
+    "held_out_scores",
     "how_to_build",
     "judge",
     "judge_jointly",

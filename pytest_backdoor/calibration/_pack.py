@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..files import write_atomically
+from ._classes import ClassStatistics
 from ._conformal import ReferenceScores, standardised
 
 if TYPE_CHECKING:
@@ -22,17 +23,6 @@ READABLE_VERSIONS = (2, 3, PACK_VERSION)
 KEPT_OF_EARLIER = "litmus"
 LARGEST_PACK = 16 * 2**20
 LARGEST_UNPACKED = 256 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassStatistics:
-    """What clean models measure for each class, or for whatever else the arrays' entries stand for.
-
-    ``mean`` and ``spread``: float32 arrays of one shape; each spread, a standard deviation, is above 0.
-    """
-
-    mean: np.ndarray[Any, Any]
-    spread: np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

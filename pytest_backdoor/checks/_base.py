@@ -161,13 +161,15 @@ class Measurement:
 
     ``components``: one or more scores by the names that a detector pack has reference scores for, higher is more
     suspicious. ``pack``: whose references they are compared with, None where there is none. ``suspicion`` and
-    ``reassurance`` are the summaries for either judgement. ``remedy`` says what to do if the check fails.
+    ``reassurance`` are the summaries for either judgement, ``unjudged`` the one where there is none. ``remedy`` says
+    what to do if the check fails.
     """
 
     components: Mapping[str, float]
     pack: DetectorPack | None
     suspicion: str
     reassurance: str
+    unjudged: str = ""
     remedy: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -198,7 +200,7 @@ class BehaviouralCheck(ABC):
         judgement = judge_jointly(
             measured.components, references, context.significance, planned=context.planned_components()
         )
-        summaries = {True: measured.suspicion, False: measured.reassurance, None: ""}
+        summaries = {True: measured.suspicion, False: measured.reassurance, None: measured.unjudged}
         return Finding(
             check=self.name,
             behavioural=True,

@@ -40,7 +40,7 @@ class Classifier(Protocol):
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """The same function in torch: float ``(N, C, H, W)`` images in [0, 1] to logits, with gradients.
 
-        Raises NotAssessableError if that cannot be had for this model.
+        Raises NotDifferentiableError if that cannot be had for this model.
         """
         ...
 

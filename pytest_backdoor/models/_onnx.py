@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import ModelError, NotAssessableError
+from ..errors import ModelError, NotAssessableError, NotDifferentiableError
 from ..settings import Layout, ScanSettings
 from ._classifier import (
     BATCH,
@@ -80,6 +80,12 @@ class OnnxClassifier:
 
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """See ``Classifier.differentiable``; the ONNX graph becomes a torch program and is compared with this one."""
+        try:
+            return self._as_torch(device)
+        except NotAssessableError as error:
+            raise NotDifferentiableError(str(error), remedy=error.remedy) from error
+
+    def _as_torch(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         import onnx
 
         from .graph import is_quantised, torch_program

@@ -8,27 +8,44 @@ from typing import Any
 
 import numpy as np
 
-from pytest_backdoor.calibration import DetectorPack, ReferenceScores, judge_jointly
+from pytest_backdoor.calibration import (
+    ClassStatistics,
+    DetectorPack,
+    ReferenceScores,
+    class_statistics,
+    held_out_scores,
+    judge_jointly,
+)
 from pytest_backdoor.checks.litmus import pack_score
-from pytest_backdoor.checks.reversal import component, family_score, fit_statistics, held_out_scores
+from pytest_backdoor.checks.margin import margin_deviations, margin_score
+from pytest_backdoor.checks.reversal import component, family_score, fit_statistics
+from pytest_backdoor.checks.reversal import held_out_scores as held_out_reversal
 
 from ..zoo.store import NetworkStack, Zoo, load_stack
-from .reversal import KINDS, reversal_margins
+from .margin import maximum_margins
+from .reversal import reversal_margins
 from .splits import for_calibration, poisoned
 
-LITMUS = "litmus"
-REVERSAL = "reversal"
+LITMUS, MARGIN, REVERSAL = "litmus", "margin", "reversal"
 SIGNIFICANCE = 0.01
+Table = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """How the networks are measured: ``families`` of triggers, ``kinds`` of images, processes and seed."""
+    """How the networks are measured: ``families`` of triggers for each kind of images, processes and seed."""
 
-    families: tuple[str, ...]
-    kinds: tuple[str, ...] = KINDS
+    families: Mapping[str, tuple[str, ...]]
     workers: int = 1
     seed: int = 0
+
+    def components(self) -> list[tuple[str, str, str]]:
+        """The name of each family's scores, the kind of images and the family."""
+        return [
+            (component(REVERSAL, kind, family), kind, family)
+            for kind, families in self.families.items()
+            for family in families
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +53,8 @@ class Judged:
     """What the checks say about one network that is no reference.
 
     ``votes``: the p-value by the name of what votes: one check, or all of them with samples or without. ``scores``:
-    the score that was compared, by the same names. ``target``: the class that reversal names with each kind of images,
-    -1 for none in particular. ``seconds``: of the reversal with each kind of images.
+    the score that was compared, by the same names. ``target``: the class that a check names, -1 for none in particular.
+    ``seconds``: of the reversal with each kind of images.
     """
 
     record: Mapping[str, Any]
@@ -48,33 +65,71 @@ class Judged:
     seconds: Mapping[str, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured on N networks: litmus scores ``(N,)``, margins ``(N, places, K)``, and by the name of each
+    reversal score margins ``(N, slots, K + 1)`` and seconds ``(N,)`` by kind of images.
+    """
+
+    litmus: Table
+    margins: Table
+    reversal: Mapping[str, Table]
+    seconds: Mapping[str, Table]
+
+
+def measure(pack: DetectorPack, zoos: Sequence[Zoo], stack: NetworkStack, work: Work) -> Measured:
+    """Everything that ``pack`` judges by, on the networks of ``stack``, which are of ``zoos``."""
+    prototypes = np.array(pack.prototypes)
+    reversal: dict[str, Table] = {}
+    seconds: dict[str, Table] = {}
+    for kind, families in work.families.items():
+
+        def search(zoo: Zoo, records: list[dict[str, Any]], kind: str = kind, families: Any = families) -> Any:
+            return reversal_margins(
+                zoo,
+                records,
+                kind=kind,
+                workers=work.workers,
+                seed=work.seed,
+                families=families,
+                prototypes=prototypes,
+            )
+
+        found = _in_order(zoos, stack.records, search)
+        seconds[kind] = found.pop("seconds")
+        reversal |= {component(REVERSAL, kind, family): table for family, table in found.items()}
+    margins = _in_order(
+        zoos,
+        stack.records,
+        lambda zoo, records: {MARGIN: maximum_margins(zoo, records, prototypes, workers=work.workers, seed=work.seed)},
+    )
+    return Measured(litmus=litmus_scores(pack, stack), margins=margins[MARGIN], reversal=reversal, seconds=seconds)
+
+
 def calibrate(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> DetectorPack:
     """``pack`` with reference scores and class statistics of the clean calibration networks of ``zoos``.
 
     All of the same networks in the same order, so that they can be judged jointly.
     """
     stack = load_stack(zoos, for_calibration)
-    count = len(stack.records)
+    found = measure(pack, zoos, stack, work)
+    clean = f"{len(stack.records)} clean networks"
     references = {
-        LITMUS: ReferenceScores(
-            scores=litmus_scores(pack, stack),
-            description=f"{count} clean networks that the patterns were not fitted on",
-        )
+        LITMUS: ReferenceScores(scores=found.litmus, description=f"{clean} that the patterns were not fitted on"),
+        MARGIN: ReferenceScores(
+            scores=held_out_scores(found.margins, margin_score), description=f"{clean}, patches on made-up images"
+        ),
     }
-    statistics = {}
-    for kind in work.kinds:
-        margins = _margins(pack, zoos, stack.records, kind, work)
-        for family in work.families:
-            name = component(REVERSAL, kind, family)
-            statistics[name] = fit_statistics(margins[family])
-            references[name] = ReferenceScores(
-                scores=held_out_scores(margins[family]),
-                description=f"{count} clean networks, triggers sought on {kind}",
-            )
+    statistics: dict[str, ClassStatistics] = {MARGIN: class_statistics(found.margins)}
+    for name, kind, _ in work.components():
+        statistics[name] = fit_statistics(found.reversal[name])
+        references[name] = ReferenceScores(
+            scores=held_out_reversal(found.reversal[name]), description=f"{clean}, triggers sought on {kind}"
+        )
     return replace(pack, references=references, statistics=statistics)
 
 
-def litmus_scores(pack: DetectorPack, stack: NetworkStack) -> np.ndarray[Any, Any]:
+def litmus_scores(pack: DetectorPack, stack: NetworkStack) -> Table:
     """Float64 ``(N,)``: the score of the litmus check for each network."""
     import torch
 
@@ -84,90 +139,64 @@ def litmus_scores(pack: DetectorPack, stack: NetworkStack) -> np.ndarray[Any, An
 
 
 def judge_others(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> list[Judged]:
-    """What ``pack`` says about every network of ``zoos`` that is no calibration network.
+    """What ``pack`` says about every network of ``zoos`` that is no calibration network and for no fit.
 
-    Nothing is fitted in reversal, so networks that patterns were fitted on test it as well as others do; litmus has no
-    vote on those.
+    Nothing is fitted in reversal and margin, but the litmus patterns were fitted on the networks of that split.
     """
     return [judged for zoo in zoos for judged in _judge_zoo(pack, zoo, work)]
 
 
 def _judge_zoo(pack: DetectorPack, zoo: Zoo, work: Work) -> list[Judged]:
-    stack = load_stack([zoo], lambda record: not for_calibration(record))
-    litmus = litmus_scores(pack, stack)
-    margins = {kind: _margins(pack, [zoo], stack.records, kind, work) for kind in work.kinds}
-    return [
-        _judge(pack, zoo, record, float(litmus[row]), {kind: _row(part, row) for kind, part in margins.items()})
-        for row, record in enumerate(stack.records)
-    ]
+    stack = load_stack([zoo], lambda record: record["split"] == "test")
+    found = measure(pack, [zoo], stack, work)
+    return [_judge(pack, zoo.folder.name, record, found, row, work) for row, record in enumerate(stack.records)]
 
 
-def _row(margins: Mapping[str, np.ndarray[Any, Any]], row: int) -> dict[str, np.ndarray[Any, Any]]:
-    return {name: values[row] for name, values in margins.items()}
+def _judge(pack: DetectorPack, zoo: str, record: Mapping[str, Any], found: Measured, row: int, work: Work) -> Judged:
+    margins = found.margins[row]
+    triggers = {
+        name: family_score(found.reversal[name][row], pack.statistics[name]) for name, _, _ in work.components()
+    }
+    values = {
+        LITMUS: float(found.litmus[row]),
+        MARGIN: margin_score(margins, pack.statistics[MARGIN]),
+        **{name: score.value for name, score in triggers.items()},
+    }
+    voters = {name: (name,) for name in values}
+    target = {MARGIN: int(margin_deviations(margins, pack.statistics[MARGIN]).argmax()) % pack.classes}
+    for kind in work.families:
+        own = tuple(name for name, its_kind, _ in work.components() if its_kind == kind)
+        voters[f"{REVERSAL} on {kind}"] = own
+        voters[f"all checks, {kind}"] = (LITMUS, MARGIN, *own)
+        best = max(own, key=lambda name: pack.standardised(name, values[name]))
+        target[f"{REVERSAL} on {kind}"] = triggers[best].arm if triggers[best].arm < pack.classes else -1
+    judged = {
+        voter: judge_jointly({name: values[name] for name in names}, pack.references, SIGNIFICANCE)
+        for voter, names in voters.items()
+    }
+    return Judged(
+        record=record,
+        zoo=zoo,
+        votes={voter: float(judgement.p_value or 0.0) for voter, judgement in judged.items()},
+        scores={voter: float(judgement.score or 0.0) for voter, judgement in judged.items()},
+        target=target,
+        seconds={kind: float(table[row]) for kind, table in found.seconds.items()},
+    )
 
 
-def _judge(
-    pack: DetectorPack,
-    zoo: Zoo,
-    record: Mapping[str, Any],
-    litmus: float,
-    margins: Mapping[str, Mapping[str, np.ndarray[Any, Any]]],
-) -> Judged:
-    votes, scores, target = {}, {}, {}
-    fitted = record["split"] == "fit"
-    if not fitted:
-        votes[LITMUS], scores[LITMUS] = _vote(pack, {LITMUS: litmus})
-    for kind, own in margins.items():
-        found = {
-            component(REVERSAL, kind, family): family_score(values, pack.statistics[component(REVERSAL, kind, family)])
-            for family, values in own.items()
-            if component(REVERSAL, kind, family) in pack.references
-        }
-        values = {name: score.value for name, score in found.items()}
-        for name, value in values.items():
-            votes[name], scores[name] = _vote(pack, {name: value})
-        votes[f"{REVERSAL} on {kind}"], scores[f"{REVERSAL} on {kind}"] = _vote(pack, values)
-        if not fitted:
-            votes[f"all checks, {kind}"], scores[f"all checks, {kind}"] = _vote(pack, {LITMUS: litmus, **values})
-        worst = max(values, key=lambda name: pack.standardised(name, values[name]))
-        target[kind] = found[worst].arm if found[worst].arm < pack.classes else -1
-    seconds = {kind: float(own["seconds"]) for kind, own in margins.items()}
-    return Judged(record=record, zoo=zoo.folder.name, votes=votes, scores=scores, target=target, seconds=seconds)
-
-
-def _vote(pack: DetectorPack, components: Mapping[str, float]) -> tuple[float, float]:
-    judgement = judge_jointly(components, pack.references, SIGNIFICANCE)
-    assert judgement.p_value is not None
-    assert judgement.score is not None
-    return judgement.p_value, judgement.score
-
-
-def _margins(
-    pack: DetectorPack, zoos: Sequence[Zoo], records: Sequence[dict[str, Any]], kind: str, work: Work
-) -> dict[str, np.ndarray[Any, Any]]:
-    """The margins of ``records``, in that order, which may be of several zoos."""
-    folders = {str(zoo.folder): zoo for zoo in zoos}
-    parts = []
-    for folder, zoo in folders.items():
-        own = [record for record in records if str(record["folder"]) == folder]
-        if own:
-            measured = reversal_margins(
-                zoo,
-                own,
-                kind=kind,
-                workers=work.workers,
-                seed=work.seed,
-                families=work.families,
-                prototypes=np.array(pack.prototypes),
-            )
-            parts.append(({record["name"]: row for row, record in enumerate(own)}, folder, measured))
-    places = [
-        (number, rows[record["name"]])
-        for record in records
-        for number, (rows, folder, _) in enumerate(parts)
-        if folder == str(record["folder"])
-    ]
-    return {name: np.stack([parts[number][2][name][row] for number, row in places]) for name in parts[0][2]}
+def _in_order(zoos: Sequence[Zoo], records: Sequence[dict[str, Any]], search: Any) -> dict[str, Table]:
+    """The tables of ``search(zoo, records)``, a row for each of ``records``, which may be of several zoos."""
+    rows: dict[tuple[str, str], int] = {}
+    tables: dict[str, list[Table]] = {}
+    for zoo in zoos:
+        own = [record for record in records if record["folder"] == str(zoo.folder)]
+        if not own:
+            continue
+        rows |= {(record["folder"], record["name"]): len(rows) + place for place, record in enumerate(own)}
+        for name, table in search(zoo, own).items():
+            tables.setdefault(name, []).append(table)
+    order = [rows[record["folder"], record["name"]] for record in records]
+    return {name: np.concatenate(parts)[order] for name, parts in tables.items()}
 
 
 def is_poisoned(judged: Judged) -> bool:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from .calibrate import Work
 
 DESCRIPTION = """\
-Compute the reference scores that a detector pack judges by: of the litmus patterns and of trigger reversal, with clean
-samples and without, on the clean calibration networks of its zoos. Then judge all other networks of these zoos, and of
-further ones that are only tested on, and write what was caught and what was flagged. The command can be interrupted and
-goes on where it stopped.
+Compute the reference scores that a detector pack judges by: of the litmus patterns, of maximum margins and of trigger
+reversal, with clean samples and without, on the clean calibration networks of its zoos. Then judge the test networks of
+these zoos, and of further ones that are only tested on, and write what was caught and what was flagged. The command can
+be interrupted and goes on where it stopped.
 """
 
 
@@ -55,11 +55,12 @@ def add_work(parser: argparse.ArgumentParser) -> None:
         help=f"trigger families, of {', '.join(TRIGGER_FAMILIES)}; default: {' '.join(DEFAULT_FAMILIES)}",
     )
     parser.add_argument(
-        "--images",
+        "--families-without-samples",
         nargs="+",
-        choices=["samples", "prototypes"],
-        default=["samples", "prototypes"],
-        help="what triggers are sought on; default: both",
+        choices=list(TRIGGER_FAMILIES),
+        default=["patch"],
+        metavar="NAME",
+        help="those that are sought on the pack's made-up images; default: patch",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument(
@@ -67,13 +68,24 @@ def add_work(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def default_work(workers: int, seed: int) -> Work:
+    """All default families on samples, patches where there are none."""
+    from pytest_backdoor.settings import DEFAULT_FAMILIES
+
+    from .calibrate import Work
+
+    return Work(families={"samples": DEFAULT_FAMILIES, "prototypes": ("patch",)}, workers=workers, seed=seed)
+
+
 def work_of(arguments: argparse.Namespace) -> Work:
     """How networks are measured, as the options say."""
     from .calibrate import Work
 
     return Work(
-        families=tuple(arguments.families),
-        kinds=tuple(arguments.images),
+        families={
+            "samples": tuple(arguments.families),
+            "prototypes": tuple(arguments.families_without_samples),
+        },
         workers=arguments.workers,
         seed=arguments.seed,
     )
@@ -119,6 +131,7 @@ def _recorded(arguments: argparse.Namespace) -> str:
     tested = "".join(f" --test-zoo {zoo.name}" for zoo in arguments.test_zoo)
     return (
         f"python -m reference_attacks litmus calibrate --pack {arguments.pack.name} {zoos}{tested} "
-        f"--families {' '.join(arguments.families)} --images {' '.join(arguments.images)} --seed {arguments.seed} "
+        f"--families {' '.join(arguments.families)} "
+        f"--families-without-samples {' '.join(arguments.families_without_samples)} --seed {arguments.seed} "
         f"--out {arguments.out.name} --results docs/results"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,6 @@ from pytest_backdoor.calibration import DetectorPack
 
 from .calibrate import SIGNIFICANCE, Judged, is_poisoned
 from .figures import area_under_curve, auc_interval, false_positive_interval
-
-Group = Callable[[Judged], str | None]
 
 
 def attack_kind(judged: Judged) -> str | None:
@@ -36,17 +34,9 @@ def figures_of(pack: DetectorPack, networks: Sequence[Judged]) -> dict[str, Any]
         "references": {name: len(scores.scores) for name, scores in pack.references.items()},
         "significance": SIGNIFICANCE,
         "votes": {name: vote_figures(networks, name) for name in names},
-        "by attack": {
-            kind: {name: caught(select(networks, lambda j, k=kind: attack_kind(j) == k), name) for name in names}
-            for kind in kinds
-        },
-        "by architecture": {
-            shape: {
-                name: vote_figures(select(networks, lambda j, s=shape: architecture(j) == s), name) for name in names
-            }
-            for shape in shapes
-        },
-        "target": {kind: target_figures(networks, kind) for kind in networks[0].target} if networks else {},
+        "by attack": {kind: _caught_by(networks, kind, names) for kind in kinds},
+        "by architecture": {shape: _voted_on(networks, shape, names) for shape in shapes},
+        "target": {vote: target_figures(networks, vote) for vote in networks[0].target} if networks else {},
         "seconds": {
             kind: round(float(np.median([judged.seconds[kind] for judged in networks])), 2)
             for kind in (networks[0].seconds if networks else ())
@@ -66,9 +56,14 @@ def figures_of(pack: DetectorPack, networks: Sequence[Judged]) -> dict[str, Any]
     }
 
 
-def select(networks: Sequence[Judged], wanted: Callable[[Judged], bool]) -> list[Judged]:
-    """Those of ``networks`` that are wanted."""
-    return [judged for judged in networks if wanted(judged)]
+def _caught_by(networks: Sequence[Judged], kind: str, names: Sequence[str]) -> dict[str, Any]:
+    own = [judged for judged in networks if attack_kind(judged) == kind]
+    return {name: share([judged for judged in own if name in judged.votes], name) for name in names}
+
+
+def _voted_on(networks: Sequence[Judged], shape: str, names: Sequence[str]) -> dict[str, Any]:
+    own = [judged for judged in networks if architecture(judged) == shape]
+    return {name: vote_figures(own, name) for name in names}
 
 
 def vote_figures(networks: Sequence[Judged], name: str) -> dict[str, Any]:
@@ -84,11 +79,6 @@ def vote_figures(networks: Sequence[Judged], name: str) -> dict[str, Any]:
     return figures
 
 
-def caught(networks: Sequence[Judged], name: str) -> dict[str, Any]:
-    """How many fail by the vote ``name``."""
-    return share([judged for judged in networks if name in judged.votes], name)
-
-
 def share(networks: Sequence[Judged], name: str) -> dict[str, Any]:
     """How many of ``networks`` fail by the vote ``name``, with the 95 % Clopper-Pearson interval of the share."""
     count, failed = len(networks), sum(judged.votes[name] <= SIGNIFICANCE for judged in networks)
@@ -96,9 +86,8 @@ def share(networks: Sequence[Judged], name: str) -> dict[str, Any]:
     return {"networks": count, "failed": failed, "interval_95": interval}
 
 
-def target_figures(networks: Sequence[Judged], kind: str) -> dict[str, int]:
-    """Of the caught networks with one target class, for how many reversal names it."""
-    vote = f"reversal on {kind}"
+def target_figures(networks: Sequence[Judged], vote: str) -> dict[str, int]:
+    """Of the networks with one target class that ``vote`` caught, for how many it names that."""
     told = [
         judged
         for judged in networks
@@ -106,7 +95,7 @@ def target_figures(networks: Sequence[Judged], kind: str) -> dict[str, int]:
         and judged.votes[vote] <= SIGNIFICANCE
         and judged.record["backdoor"]["target"] is not None
     ]
-    right = sum(judged.target[kind] == judged.record["backdoor"]["target"] for judged in told)
+    right = sum(judged.target[vote] == judged.record["backdoor"]["target"] for judged in told)
     return {"caught": len(told), "right": right}
 
 
@@ -117,9 +106,8 @@ def as_markdown(figures: dict[str, Any], command: str, machine: str) -> str:
         f"# Behavioural checks with the detector pack {figures['pack']}",
         "",
         f"Written by `{command}` on {machine}. {references} clean reference networks; every network below is none of",
-        f"them. A network fails where p ≤ {figures['significance']:g}. Patterns were fitted on some of the networks,",
-        "so litmus, and all checks together, have no vote on those. In brackets: 95 % intervals (bootstrap of the AUC,",
-        "Clopper-Pearson of shares).",
+        f'them, and nothing was fitted on it. A network fails where p ≤ {figures["significance"]:g}; "all checks" is',
+        "the verdict, judged jointly. In brackets: 95 % intervals (bootstrap of the AUC, Clopper-Pearson of shares).",
         "",
         "| vote | AUC | poisoned caught | clean flagged |",
         "| --- | --- | --- | --- |",
@@ -153,9 +141,11 @@ def _share(values: dict[str, Any]) -> str:
 
 def _target_lines(figures: dict[str, Any]) -> list[str]:
     return [
-        f"On {kind}: the target class is right in {found['right']} of {found['caught']} caught networks that have one; "
-        f"median {figures['seconds'][kind]:.1f} s for one network's reversal, on one thread beside others."
-        for kind, found in figures["target"].items()
+        f"By {vote} the target class is right in {found['right']} of {found['caught']} caught networks that have one."
+        for vote, found in figures["target"].items()
+    ] + [
+        f"Reversal on {kind} took {seconds:.1f} s for one network (median; one thread of a machine that was busy)."
+        for kind, seconds in figures["seconds"].items()
     ]
 
 

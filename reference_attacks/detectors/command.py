@@ -1,4 +1,4 @@
-"""``python -m reference_attacks litmus fit``: from a zoo to a detector pack."""
+"""``python -m reference_attacks litmus``: from a zoo to a detector pack."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..parsing import add_action
+from ..parsing import add_action_to, add_subcommand
+from . import calibrate_command
+from .calibrate_command import default_work
 
 if TYPE_CHECKING:
     from pytest_backdoor.calibration import DetectorPack
 
 DESCRIPTION = """\
 Fit litmus patterns and their linear classifier jointly on the networks of a zoo (Universal Litmus Patterns, eq. 1),
-compute the reference scores of the clean calibration networks, reverse triggers on every network for the reference
-scores of the reversal check, and write all of it as one detector pack. The figures on the test networks, whose
+compute the reference scores of the clean calibration networks for all checks of behaviour, and write all of it as one
+detector pack. The figures on the test networks, whose
 triggers and source-target pairs were in no part of the fit, are written beside it.
 """
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``litmus fit``."""
-    fit = add_action(
-        subparsers,
-        ("litmus", "detector packs: patterns and reference scores"),
-        ("fit", "fit patterns on a zoo and write a detector pack"),
-        DESCRIPTION,
-    )
+    """Register ``litmus fit`` and ``litmus calibrate``."""
+    actions = add_subcommand(subparsers, "litmus", "detector packs: patterns and reference scores")
+    fit = add_action_to(actions, "fit", "fit patterns on a zoo and write a detector pack", DESCRIPTION)
+    calibrate_command.add_parser(actions)
     fit.add_argument(
         "--zoo", type=Path, required=True, action="append", metavar="DIR", help="folder of a zoo; may be repeated"
     )
@@ -48,15 +47,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     fit.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: %(default)s"
     )
-    reversal = fit.add_mutually_exclusive_group()
-    reversal.add_argument(
-        "--no-reversal", action="store_true", help="leave out the reference scores of the reversal check"
-    )
-    reversal.add_argument(
-        "--reversal-from",
-        type=Path,
-        metavar="PACK",
-        help="take those reference scores from an earlier pack of the task",
+    fit.add_argument(
+        "--no-reversal",
+        action="store_true",
+        help="leave out the reference scores of the reversal and margin checks; litmus calibrate adds them later",
     )
     fit.set_defaults(run=run)
 
@@ -64,8 +58,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Fit, calibrate and write. Raises ValueError, OSError or DataNotFoundError with a sentence."""
     from ..zoo.store import load_zoo
+    from .calibrate import calibrate
     from .litmus import LitmusPlan
-    from .packing import add_reversal, fit_pack, take_reversal
+    from .packing import fit_pack
 
     zoos = [load_zoo(folder) for folder in arguments.zoo]
     name = arguments.name or Path(zoos[0].plan["task"]).name
@@ -73,10 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.epochs:
         chosen["epochs"] = arguments.epochs
     pack = fit_pack(zoos, LitmusPlan(**chosen), name=name, command=recorded_command(arguments, name))
-    if arguments.reversal_from:
-        pack = take_reversal(pack, arguments.reversal_from)
-    elif not arguments.no_reversal:
-        pack = add_reversal(pack, zoos, workers=arguments.workers, seed=arguments.seed)
+    if not arguments.no_reversal:
+        pack = calibrate(pack, zoos, default_work(arguments.workers, arguments.seed))
     pack.save(arguments.out)
     write_results(pack, arguments.zoo, arguments.results)
     print(
@@ -87,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def recorded_command(arguments: argparse.Namespace, name: str) -> str:
     """The command that repeats this, without the paths of the machine it ran on."""
-    kept = f"--reversal-from {arguments.reversal_from.name} " if arguments.reversal_from else ""
+    kept = "--no-reversal " if arguments.no_reversal else ""
     return (
         f"python -m reference_attacks litmus fit {' '.join(f'--zoo {zoo.name}' for zoo in arguments.zoo)} "
         f"--name {name} --patterns {arguments.patterns} --pooling {arguments.pooling} --seed {arguments.seed} "
@@ -153,8 +146,7 @@ def _architectures(families: dict[str, list[str]]) -> str:
 
 
 def _detectors(figures: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    detectors = [(f"litmus, M = {figures['plan']['patterns']}, {figures['plan']['pooling']}", figures["litmus"])]
-    return detectors + [(f"reversal on {kind}", values) for kind, values in figures.get("reversal", {}).items()]
+    return [(f"litmus, M = {figures['plan']['patterns']}, {figures['plan']['pooling']}", figures["litmus"])]
 
 
 def _row(label: str, values: dict[str, Any]) -> str:

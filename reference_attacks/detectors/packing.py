@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pytest_backdoor.calibration import DetectorPack, ReferenceScores, load_pack
+from pytest_backdoor.calibration import DetectorPack, ReferenceScores
 
 from ..zoo.store import NetworkStack, Zoo, load_stack
 from .figures import area_under_curve, held_out_figures
 from .litmus import FittedLitmus, LitmusPlan, fit_litmus
 from .prototypes import TaskTemplates, make_templates
-from .reversal import KINDS, reversal_scores
-from .splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
+from .splits import for_calibration, for_optimisation, for_validation, unseen_test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,44 +102,6 @@ def fit_with_progress(stacks: Stacks, plan: LitmusPlan) -> FittedLitmus:
         return fit_litmus(
             stacks.fit, stacks.validation, plan, on_epoch=lambda epoch, _: progress.update(bar, completed=epoch)
         )
-
-
-def add_reversal(pack: DetectorPack, zoos: Sequence[Zoo], *, workers: int, seed: int) -> DetectorPack:
-    """``pack`` with the reference scores of trigger reversal, and what they say about the test networks.
-
-    Nothing is fitted in reversal, so the networks of the fit split have nothing to add but time.
-    """
-    tested = unseen_test(list(zoos))
-    references, figures = dict(pack.references), {}
-    for kind in KINDS:
-        parts: dict[str, list[float]] = {"calibration": [], "clean": [], "poisoned": []}
-        for zoo in zoos:
-            records = [record for record in zoo.records if for_calibration(record) or tested(record)]
-            for record, score in zip(
-                records, reversal_scores(zoo, records, kind=kind, workers=workers, seed=seed), strict=True
-            ):
-                part = "calibration" if for_calibration(record) else "poisoned" if poisoned(record) else "clean"
-                parts[part].append(float(score))
-        clean = np.array(parts["calibration"])
-        references[f"reversal-{kind}"] = ReferenceScores(
-            scores=clean, description=f"{len(clean)} clean networks, triggers sought on {kind}"
-        )
-        figures[kind] = held_out_figures(np.array(parts["clean"]), np.array(parts["poisoned"]), clean)
-    return replace(pack, references=references, built={**pack.built, "reversal": figures})
-
-
-def take_reversal(pack: DetectorPack, path: Path) -> DetectorPack:
-    """``pack`` with the reference scores of trigger reversal, and their figures, of an earlier pack of the same task.
-
-    Reversal fits nothing, so its scores do not change when patterns are fitted again. Raises ValueError if the earlier
-    pack is of another task or has none.
-    """
-    earlier = load_pack(path)
-    kept = {name: scores for name, scores in earlier.references.items() if name.startswith("reversal-")}
-    if not kept or not earlier.fits(pack.input_shape, pack.classes):
-        raise ValueError(f"{path} holds no reference scores of trigger reversal for this task.")
-    figures = {"reversal": earlier.built["reversal"]} if "reversal" in earlier.built else {}
-    return replace(pack, references={**pack.references, **kept}, built={**pack.built, **figures})
 
 
 def litmus_figures(fitted: FittedLitmus, stacks: Stacks, reference: np.ndarray[Any, Any]) -> dict[str, Any]:

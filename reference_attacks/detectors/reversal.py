@@ -40,13 +40,18 @@ class _Job:
 
     def path(self, family: str) -> Path:
         """Where the result of one family is kept."""
-        of = "" if self.prototypes is None else f"-{hashlib.sha256(self.prototypes.tobytes()).hexdigest()[:8]}"
+        of = "" if self.prototypes is None else f"-{digest(self.prototypes)}"
         folder = Path(self.record["folder"]) / "reversal" / f"{self.kind}{of}.{family}.seed{self.seed}"
         return folder / f"{self.record['name']}.npz"
 
     def missing(self) -> tuple[str, ...]:
         """The families that have no result yet."""
         return tuple(family for family in self.families if not self.path(family).exists())
+
+
+def digest(images: np.ndarray[Any, Any]) -> str:
+    """Eight hexadecimal digits that tell one pack's images from another's."""
+    return hashlib.sha256(images.tobytes()).hexdigest()[:8]
 
 
 @cache

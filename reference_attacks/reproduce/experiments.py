@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from pytest_backdoor.checks.reversal import family_score
+
 from ..detectors.classifiers import SYMMETRIC, Pooling
 from ..detectors.figures import false_positive_interval, held_out_figures, p_values
 from ..detectors.litmus import FittedLitmus, LitmusPlan, fit_litmus
 from ..detectors.packing import recognised, scores_by_kind
 from ..detectors.prototypes import TaskTemplates, make_templates
-from ..detectors.reversal import reversal_scores
+from ..detectors.reversal import reversal_margins
 from ..detectors.splits import for_calibration, for_optimisation, for_validation, poisoned, unseen_test
 from ..zoo.store import NetworkStack, Zoo, load_stack, load_zoo
 from .measures import KeptResults, Result, part_of, stack_of, summary, with_scores
@@ -95,7 +97,7 @@ class TaskExperiments:
         return results
 
     def reversal(self) -> Result:
-        """The baseline of §3.4.2: the smallest trigger of any class, sought on clean images.
+        """The place of the baseline of §3.4.2: how far the best patch of any class stands out, sought on clean images.
 
         On the test networks, or as many of either kind as the scale allows, since it takes a minute for a network with
         many classes.
@@ -107,7 +109,10 @@ class TaskExperiments:
             for wanted in (False, True)
             for record in [r for r in records if poisoned(r) == wanted][: self.reversed_networks]
         ]
-        scores = reversal_scores(self.main, records, kind="samples", workers=self.workers, seed=self.seed)
+        margins = reversal_margins(
+            self.main, records, kind="samples", workers=self.workers, seed=self.seed, families=("patch",)
+        )
+        scores = np.array([family_score(own, None).value for own in margins["patch"]])
         is_poisoned = np.array([poisoned(record) for record in records])
         return with_scores(scores[~is_poisoned], scores[is_poisoned], None)
 

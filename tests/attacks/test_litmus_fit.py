@@ -285,20 +285,3 @@ def test_command_writes_a_pack_and_its_figures(tmp_path, pooling):
     assert figures["networks"]["test"] == {"clean": 3, "poisoned": 3}
     text = (results / "pack-mnist.md").read_text()
     assert f"| litmus, M = 2, {pooling} |" in text
-
-
-def test_reversal_scores_are_taken_over_from_an_earlier_pack_of_the_task_only(tmp_path, capsys):
-    from pytest_backdoor.calibration import ReferenceScores
-
-    write_zoo(tmp_path / "zoo")
-    first, second = tmp_path / "first.npz", tmp_path / "second.npz"
-    command = ["litmus", "fit", "--zoo", str(tmp_path / "zoo"), "--patterns", "2", "--epochs", "1"]
-    assert main([*command, "--no-reversal", "--out", str(first)]) == 0
-    assert main([*command, "--reversal-from", str(first), "--out", str(second)]) == 2
-    assert "holds no reference scores of trigger reversal" in capsys.readouterr().err
-    scores = ReferenceScores(scores=np.array([1.0, 2.0]), description="two clean networks")
-    replace(load_pack(first), references={"reversal-samples": scores}).save(first)
-    assert main([*command, "--reversal-from", str(first), "--out", str(second)]) == 0
-    references = load_pack(second).references
-    assert set(references) == {"litmus", "reversal-samples"}
-    assert references["reversal-samples"].scores.tolist() == [1.0, 2.0]

@@ -2,16 +2,23 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from stand_in_subjects import StandInSubject, context, linear_classifier, pack_for  # noqa: E402  (after the skip)
+from stand_in_subjects import (  # noqa: E402  (after the skip)
+    StandInSubject,
+    context,
+    linear_classifier,
+    pack_for,
+    template_of,
+)
 from stripes import PIXEL, SIZE, SOURCE, TARGET, Stripes, classifier, run, samples  # noqa: E402
 
-from pytest_backdoor.calibration import ReferenceScores  # noqa: E402
+from pytest_backdoor.calibration import ReferenceScores, eight_bit  # noqa: E402
 from pytest_backdoor.checks.reversal import (  # noqa: E402
     ReversalCheck,
     component,
@@ -20,12 +27,12 @@ from pytest_backdoor.checks.reversal import (  # noqa: E402
     reverse,
 )
 from pytest_backdoor.checks.reversal._search import AGNOSTIC  # noqa: E402
-from pytest_backdoor.errors import NotAssessableError  # noqa: E402
+from pytest_backdoor.errors import NotAssessableError, NotDifferentiableError  # noqa: E402
 from pytest_backdoor.findings import Outcome  # noqa: E402
 from pytest_backdoor.models import Samples, TorchClassifier  # noqa: E402
 from pytest_backdoor.settings import DEFAULT_FAMILIES, ScanSettings  # noqa: E402
 
-CLEAN = 12
+CLEAN = 8
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +322,35 @@ def test_unlabelled_samples_serve_too(tmp_path):
     found = scan(tmp_path, opened, pack="pack.npz", data="bare.npz")
     assert found.outcome is Outcome.FAILED
     assert found.evidence["target_class"] == TARGET
+
+
+class WithoutGradients:
+    """A model that only ONNX Runtime can run, so to say."""
+
+    def __init__(self, opened):
+        self._opened = opened
+        self.input_shape, self.classes = opened.input_shape, opened.classes
+
+    def logits(self, images):
+        return self._opened.logits(images)
+
+    def differentiable(self, device):
+        raise NotDifferentiableError("net.onnx holds the operator Sprout, which has no gradient.")
+
+
+@pytest.mark.parametrize("data", ["data.npz", None])
+def test_a_model_without_gradients_is_searched_by_forward_passes_and_not_judged(tmp_path, monkeypatch, data):
+    from pytest_backdoor.checks.reversal import _fallback
+
+    monkeypatch.setattr(_fallback, "BUDGET", 30_000)
+    opened = WithoutGradients(classifier(backdoor="targeted"))
+    pack = pack_of(opened, {"patch": np.linspace(0, 9, 120)}, prototypes=eight_bit(samples(per_class=1).images))
+    replace(pack, prototype_template=template_of(opened, pack.prototypes)).save(tmp_path / "pack.npz")
+    found = scan(tmp_path, opened, pack="pack.npz", data=data)
+    assert found.outcome is Outcome.NOT_ASSESSED
+    assert found.summary.startswith("net.onnx holds the operator Sprout, which has no gradient. A search without")
+    assert "fall into class class 2" in found.summary
+    assert found.evidence["target_class"] == TARGET
+    assert found.evidence["mask_size"] < 4
+    assert found.evidence["flipped"] >= 0.9
+    json.dumps(found.to_json())

@@ -149,13 +149,13 @@ def test_an_exported_classifier_is_not_taken_for_a_quantised_one(tmp_path):
 
 
 def test_a_wrong_translation_of_a_quantised_classifier_is_still_noticed(tmp_path, monkeypatch):
-    from pytest_backdoor.errors import NotAssessableError
+    from pytest_backdoor.errors import NotDifferentiableError
     from pytest_backdoor.models.graph import _registry
 
     _, path = _quantised("branches", "QDQ", False, tmp_path)
     wrong = _registry.Operator(lambda _node, value: torch.relu(value), frozenset())
     monkeypatch.setitem(_registry.OPERATORS, "Sigmoid", wrong)
-    with pytest.raises(NotAssessableError, match="cannot be trusted"):
+    with pytest.raises(NotDifferentiableError, match="cannot be trusted"):
         _classifier(path).differentiable("cpu")
 
 

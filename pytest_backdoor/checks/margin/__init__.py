@@ -46,11 +46,11 @@ class MarginCheck(BehaviouralCheck):
             ) from None
         settings = context.settings
         result = _check.measure_margins(subject.classifier, pack.prototypes, seed=settings.seed, device=settings.device)
-        evidence = _check.evidence_of(result, subject.class_name)
+        statistics = pack.statistics.get(self.name)
+        evidence = _check.evidence_of(result, subject.class_name, statistics)
         patch = _patch(evidence)
         return Measurement(
-            score=margin_score(result.margins),
-            reference=pack.references.get(self.name),
+            components={self.name: margin_score(result.margins, statistics)},
             pack=pack,
             suspicion=f"{patch}, more than clean models allow.",
             reassurance=f"{patch}, as in clean models.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..reversal._check import encode_png
+from ..reversal._evidence import encode_png
 from ..reversal._images import to_pixels
 from ._maximise import MarginResult, class_margins
 from ._patches import Schedule
@@ -16,6 +16,7 @@ from ._score import margin_deviations
 if TYPE_CHECKING:
     import numpy as np
 
+    from ...calibration import ClassStatistics
     from ...models import Classifier
 
 
@@ -39,8 +40,7 @@ def measure_margins(
 def evidence_of(
     result: MarginResult,
     class_name: Callable[[int], str],
-    mean: np.ndarray[Any, Any] | None = None,
-    spread: np.ndarray[Any, Any] | None = None,
+    statistics: ClassStatistics | None = None,
     schedule: Schedule | None = None,
 ) -> dict[str, Any]:
     """The report's evidence as JSON values, on the place and class whose margin deviates most.
@@ -48,7 +48,7 @@ def evidence_of(
     ``margins_by_class`` are each class's largest ones; the pictures are base64-encoded PNG files.
     """
     schedule = schedule or Schedule()
-    deviations = margin_deviations(result.margins, mean, spread)
+    deviations = margin_deviations(result.margins, statistics)
     place, target = divmod(int(deviations.argmax()), deviations.shape[1])
     return {
         "target_class": target,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...errors import NotAssessableError
+from ...errors import NotAssessableError, NotDifferentiableError
 from ...settings import DEFAULT_FAMILIES, TRIGGER_FAMILIES, ScanSettings
 from .._base import BehaviouralCheck, Context, Cost, Measurement
 from ..litmus import choose_pack
@@ -46,14 +46,20 @@ class ReversalCheck(BehaviouralCheck):
             raise NotAssessableError(
                 f"Trigger reversal needs torch ({error}): pip install 'pytest-backdoor[torch]'."
             ) from None
-        reversal = _check.reverse(
-            subject.classifier,
-            context.samples_for(subject),
-            seed=settings.seed,
-            device=settings.device,
-            families=tuple(known),
-            prototypes=pack.prototypes,
-        )
+        samples = context.samples_for(subject)
+        try:
+            reversal = _check.reverse(
+                subject.classifier,
+                samples,
+                seed=settings.seed,
+                device=settings.device,
+                families=tuple(known),
+                prototypes=pack.prototypes,
+            )
+        except NotDifferentiableError as error:
+            from ._fallback import measure_without_gradients
+
+            return measure_without_gradients(subject, samples, pack, seed=settings.seed, reason=str(error))
         scores = reversal.scores(
             {family: pack.statistics[name] for family, name in known.items() if name in pack.statistics}
         )

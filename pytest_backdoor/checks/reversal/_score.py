@@ -10,9 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ...calibration import ClassStatistics
 
-SHRINKAGE = 0.5
 TARGET_SHARE = 0.5
-SMALLEST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,7 @@ def family_score(margins: np.ndarray[Any, Any], statistics: ClassStatistics | No
     if statistics is None:
         table[:, -1] = -np.inf
     else:
-        table = (table - statistics.mean) / statistics.spread
+        table = statistics.deviations(table)
     value = float(table.max())
     named = table[:, :-1] if float(table[:, :-1].max()) >= TARGET_SHARE * value else table
     slot, arm = (int(index) for index in np.unravel_index(int(named.argmax()), named.shape))
@@ -60,28 +58,16 @@ def family_score(margins: np.ndarray[Any, Any], statistics: ClassStatistics | No
 
 
 def fit_statistics(margins: np.ndarray[Any, Any]) -> ClassStatistics:
-    """Mean and spread of the contrasts of N clean models, float32 ``(slots, K + 1)`` each.
+    """The statistics of clean models' contrasts, ``(slots, K + 1)``, from margins, float ``(N, slots, K + 1)``."""
+    from ...calibration import class_statistics
 
-    ``margins``: float ``(N, slots, K + 1)``. Half of each variance is the median of all variances: of few models, those
-    of single entries are guesses. Raises ValueError for fewer than two models.
-    """
-    from ...calibration import ClassStatistics
-
-    if len(margins) < 2:
-        raise ValueError("Class statistics need two or more clean models.")
-    table = contrasts(margins.astype(np.float64))
-    variance = table.var(axis=0, ddof=1)
-    spread = np.sqrt((1 - SHRINKAGE) * variance + SHRINKAGE * np.median(variance) + SMALLEST_VARIANCE)
-    return ClassStatistics(mean=table.mean(axis=0).astype(np.float32), spread=spread.astype(np.float32))
+    return class_statistics(contrasts(margins.astype(np.float64)))
 
 
 def held_out_scores(margins: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Float ``(N,)``: the score of each of N clean models by the statistics of the others.
+    """Float ``(N,)``: the score of each of N clean models by the others' statistics; margins as ``fit_statistics``."""
+    from ... import calibration
 
-    ``margins``: float ``(N, slots, K + 1)``. A model that were part of its own statistics would look cleaner than a new
-    one does.
-    """
-    scores = [
-        family_score(own, fit_statistics(np.delete(margins, row, axis=0))).value for row, own in enumerate(margins)
-    ]
-    return np.array(scores)
+    return calibration.held_out_scores(
+        contrasts(margins.astype(np.float64)), lambda own, statistics: float(statistics.deviations(own).max())
+    )
