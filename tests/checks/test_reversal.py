@@ -344,8 +344,9 @@ def test_a_model_without_gradients_is_searched_by_forward_passes_and_not_judged(
 
     monkeypatch.setattr(_fallback, "BUDGET", 30_000)
     opened = WithoutGradients(classifier(backdoor="targeted"))
-    pack = pack_of(opened, {"patch": np.linspace(0, 9, 120)}, prototypes=eight_bit(samples(per_class=1).images))
-    replace(pack, prototype_template=template_of(opened, pack.prototypes)).save(tmp_path / "pack.npz")
+    made = eight_bit(samples(per_class=1).images)
+    pack = pack_of(opened, {"patch": np.linspace(0, 9, 120)})
+    replace(pack, prototypes=made, prototype_template=template_of(opened, made)).save(tmp_path / "pack.npz")
     found = scan(tmp_path, opened, pack="pack.npz", data=data)
     assert found.outcome is Outcome.NOT_ASSESSED
     assert found.summary.startswith("net.onnx holds the operator Sprout, which has no gradient. A search without")
