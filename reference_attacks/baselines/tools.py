@@ -110,7 +110,7 @@ def ours() -> Tool:
 
     def run(case: Case) -> Answer:
         found = reversal.reverse(case.classifier, case.samples, seed=case.seed, device="cpu")
-        return Answer(statistics={"ln(area / smallest trigger)": float(found.score)})
+        return Answer(statistics={"highest contrast between targets": float(found.score)})
 
     return Tool(
         name="pytest-backdoor",

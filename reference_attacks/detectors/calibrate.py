@@ -23,6 +23,7 @@ from pytest_backdoor.checks.reversal import held_out_scores as held_out_reversal
 
 from ..zoo.store import NetworkStack, Zoo, load_stack
 from .margin import maximum_margins
+from .prototypes import flat_answers
 from .reversal import reversal_margins
 from .splits import for_calibration, poisoned
 
@@ -54,7 +55,8 @@ class Judged:
 
     ``votes``: the p-value by the name of what votes: one check, or all of them with samples or without. ``scores``:
     the score that was compared, by the same names. ``target``: the class that a check names, -1 for none in particular.
-    ``seconds``: of the reversal with each kind of images.
+    ``seconds``: of the reversal with each kind of images. ``recognised``: whether the pack takes it for a network of
+    its task and would judge it.
     """
 
     record: Mapping[str, Any]
@@ -63,18 +65,21 @@ class Judged:
     scores: Mapping[str, float]
     target: Mapping[str, int]
     seconds: Mapping[str, float]
+    recognised: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What was measured on N networks: litmus scores ``(N,)``, margins ``(N, places, K)``, and by the name of each
-    reversal score margins ``(N, slots, K + 1)`` and seconds ``(N,)`` by kind of images.
+    reversal score margins ``(N, slots, K + 1)``; seconds ``(N,)`` by kind of images, and what the pack recognises,
+    bool ``(N,)``.
     """
 
     litmus: Table
     margins: Table
     reversal: Mapping[str, Table]
     seconds: Mapping[str, Table]
+    recognised: Table
 
 
 def measure(pack: DetectorPack, zoos: Sequence[Zoo], stack: NetworkStack, work: Work) -> Measured:
@@ -103,7 +108,13 @@ def measure(pack: DetectorPack, zoos: Sequence[Zoo], stack: NetworkStack, work: 
         stack.records,
         lambda zoo, records: {MARGIN: maximum_margins(zoo, records, prototypes, workers=work.workers, seed=work.seed)},
     )
-    return Measured(litmus=litmus_scores(pack, stack), margins=margins[MARGIN], reversal=reversal, seconds=seconds)
+    return Measured(
+        litmus=litmus_scores(pack, stack),
+        margins=margins[MARGIN],
+        reversal=reversal,
+        seconds=seconds,
+        recognised=recognises(pack, stack),
+    )
 
 
 def calibrate(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> DetectorPack:
@@ -129,11 +140,24 @@ def calibrate(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> DetectorPa
     return replace(pack, references=references, statistics=statistics)
 
 
-def litmus_scores(pack: DetectorPack, stack: NetworkStack) -> Table:
-    """Float64 ``(N,)``: the score of the litmus check for each network."""
+def recognises(pack: DetectorPack, stack: NetworkStack) -> Table:
+    """Bool ``(N,)``: which networks the checks would judge (``checks.litmus.choose_pack``)."""
+    sure = flat_answers(torch_images(pack.patterns), stack) @ pack.pattern_template >= pack.sure_similarity
+    alike = flat_answers(torch_images(pack.prototypes), stack) @ pack.prototype_template >= pack.least_similarity
+    known: Table = sure | alike
+    return known
+
+
+def torch_images(images: Table) -> Any:
+    """A tensor of a pack's images, which are read-only."""
     import torch
 
-    logits = stack.logits(torch.from_numpy(np.array(pack.patterns)))
+    return torch.from_numpy(np.array(images))
+
+
+def litmus_scores(pack: DetectorPack, stack: NetworkStack) -> Table:
+    """Float64 ``(N,)``: the score of the litmus check for each network."""
+    logits = stack.logits(torch_images(pack.patterns))
     centred = (logits - logits.mean(-1, keepdim=True)).numpy().astype(np.float32)
     return np.array([pack_score(pack, own) for own in centred])
 
@@ -181,6 +205,7 @@ def _judge(pack: DetectorPack, zoo: str, record: Mapping[str, Any], found: Measu
         scores={voter: float(judgement.score or 0.0) for voter, judgement in judged.items()},
         target=target,
         seconds={kind: float(table[row]) for kind, table in found.seconds.items()},
+        recognised=bool(found.recognised[row]),
     )
 
 

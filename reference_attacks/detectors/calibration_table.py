@@ -37,6 +37,7 @@ def figures_of(pack: DetectorPack, networks: Sequence[Judged]) -> dict[str, Any]
         "by attack": {kind: _caught_by(networks, kind, names) for kind in kinds},
         "by architecture": {shape: _voted_on(networks, shape, names) for shape in shapes},
         "target": {vote: target_figures(networks, vote) for vote in networks[0].target} if networks else {},
+        "recognised": {shape: _recognised(networks, shape) for shape in shapes},
         "seconds": {
             kind: round(float(np.median([judged.seconds[kind] for judged in networks])), 2)
             for kind in (networks[0].seconds if networks else ())
@@ -50,6 +51,7 @@ def figures_of(pack: DetectorPack, networks: Sequence[Judged]) -> dict[str, Any]
                 "p": {name: round(value, 5) for name, value in judged.votes.items()},
                 "score": {name: round(value, 4) for name, value in judged.scores.items()},
                 "target": dict(judged.target),
+                "recognised": judged.recognised,
             }
             for judged in networks
         ],
@@ -64,6 +66,12 @@ def _caught_by(networks: Sequence[Judged], kind: str, names: Sequence[str]) -> d
 def _voted_on(networks: Sequence[Judged], shape: str, names: Sequence[str]) -> dict[str, Any]:
     own = [judged for judged in networks if architecture(judged) == shape]
     return {name: vote_figures(own, name) for name in names}
+
+
+def _recognised(networks: Sequence[Judged], shape: str) -> dict[str, int]:
+    """How many clean and how many poisoned networks of an architecture the checks would judge."""
+    own = [judged for judged in networks if architecture(judged) == shape and judged.recognised]
+    return {"clean": sum(not is_poisoned(one) for one in own), "poisoned": sum(is_poisoned(one) for one in own)}
 
 
 def vote_figures(networks: Sequence[Judged], name: str) -> dict[str, Any]:
@@ -121,6 +129,9 @@ def as_markdown(figures: dict[str, Any], command: str, machine: str) -> str:
         "",
         "## By architecture",
         "",
+        "The verdicts below are those of all networks, also of those that the pack does not take for networks of its",
+        'task and architecture, which are `not_assessed` in a scan: "judged" says how many it does.',
+        "",
         *_architecture_table(figures),
         "",
     ]
@@ -173,5 +184,8 @@ def _architecture_table(figures: dict[str, Any]) -> list[str]:
             values = votes[name]
             auc = f"{values['auc']:.3f}" if "auc" in values else "-"
             counts = [f"{values[kind]['failed']}/{values[kind]['networks']}" for kind in ("poisoned", "clean")]
-            rows.append(f"| {shape} | {name} | {auc} | {counts[0]} | {counts[1]} |")
-    return ["| architecture | vote | AUC | poisoned caught | clean flagged |", "| --- | --- | --- | --- | --- |", *rows]
+            judged = figures["recognised"][shape]
+            known = f"{judged['poisoned']} + {judged['clean']}"
+            rows.append(f"| {shape} | {known} | {name} | {auc} | {counts[0]} | {counts[1]} |")
+    head = "| architecture | judged (poisoned + clean) | vote | AUC | poisoned caught | clean flagged |"
+    return [head, "| --- | --- | --- | --- | --- | --- |", *rows]

@@ -19,7 +19,7 @@ Scan every ONNX file of the folders that has a model card (NAME.json, as badnet 
 clean samples and once with real digits, and write one table of verdicts, p-values and reversed triggers.
 """
 FIRST_SAMPLE, SAMPLES = 1000, 1000
-BEHAVIOURAL = ("litmus", "reversal")
+BEHAVIOURAL = ("litmus", "margin", "reversal")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -98,6 +98,7 @@ def _summary(report: ModelReport) -> dict[str, Any]:
         "p_values": {name: findings[name].p_value for name in BEHAVIOURAL},
         "outcomes": {name: findings[name].outcome.value for name in BEHAVIOURAL},
         "target_class": reversal.get("target_class"),
+        "family": reversal.get("family"),
         "mask_size": reversal.get("mask_size"),
         "seconds": round(report.seconds, 1),
     }
@@ -105,23 +106,23 @@ def _summary(report: ModelReport) -> dict[str, Any]:
 
 def as_markdown(results: dict[str, Any]) -> str:
     """The table: one line for each model and way of scanning."""
-    head = f"Written by `{results['command']}`. Each check fails at p ≤ 0.005."
+    head = f"Written by `{results['command']}`. A check fails at p ≤ 0.01; all are judged jointly."
     columns = (
         "model",
         "clean accuracy",
         "attack success",
         "scan",
         "verdict",
-        "litmus p",
-        "reversal p",
+        *(f"{check} p" for check in BEHAVIOURAL),
+        "trigger",
         "pixels",
         "target",
     )
     lines = [
         "# What the audit says about models with known backdoors",
         "",
-        f"{head} Samples: {results['samples']} test digits that no network was trained on. Pixels and target: of the",
-        "smallest trigger that was found.",
+        f"{head} Samples: {results['samples']} test digits that no network was trained on. Trigger, pixels and target:",
+        "of the trigger that stands out most, shrunk as far as it still works.",
         "",
         _line(columns),
         _line(["---"] * len(columns)),
@@ -138,8 +139,8 @@ def _cells(model: dict[str, Any], name: str) -> list[str]:
         _share(model["attack_success"]),
         name,
         found["verdict"],
-        _number(found["p_values"]["litmus"]),
-        _number(found["p_values"]["reversal"]),
+        *(_number(found["p_values"][check]) for check in BEHAVIOURAL),
+        found["family"] or "–",
         _number(found["mask_size"]),
         "–" if found["target_class"] is None else str(found["target_class"]),
     ]

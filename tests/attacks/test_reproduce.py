@@ -196,7 +196,11 @@ def test_experiments_on_a_small_zoo(tmp_path: Path, monkeypatch):
     for name, made in (("mnist", plan), ("mnist-ratios", extra)):
         prepare_images("mnist", str(tmp_path / "data"), tmp_path / name)
         build_zoo(made, tmp_path / name, executor=LocalExecutor(workers=1))
-    monkeypatch.setattr(experiments, "reversal_scores", lambda zoo, records, **_: np.arange(len(records)) / 1.0)
+    monkeypatch.setattr(
+        experiments,
+        "reversal_margins",
+        lambda zoo, records, **_: {"patch": np.random.default_rng(0).normal(size=(len(records), 2, 11))},
+    )
     told: list[str] = []
     kept = tmp_path / "mnist-results.json"
     kept.write_text(json.dumps({"networks": {"state": "another", "result": "not these"}}))
