@@ -24,6 +24,7 @@ USES_TORCH = (
     "checks/margin/_check",
     "checks/margin/_maximise",
     "checks/margin/_patches",
+    "checks/_threads",
     "checks/reversal/_check",
     "checks/reversal/_evidence",
     "checks/reversal/_families",

@@ -22,11 +22,13 @@ SOFTMAX_TOLERANCE = 5e-3
 class Classifier(Protocol):
     """An image classifier.
 
-    ``input_shape`` is (channels, height, width), ``classes`` the number of outputs.
+    ``input_shape`` is (channels, height, width), ``classes`` the number of outputs. ``thread_safe``: whether several
+    threads may call what ``differentiable`` gives at once.
     """
 
     input_shape: tuple[int, int, int]
     classes: int
+    thread_safe: bool
 
     def logits(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Float32 ``(N, classes)`` for float32 ``(N, C, H, W)`` images in [0, 1].

@@ -45,6 +45,8 @@ class OnnxClassifier:
     Runtime refuses the model or if it is not an image classifier with one input and one output of class scores.
     """
 
+    thread_safe = True
+
     def __init__(self, content: bytes, display: str, settings: ScanSettings) -> None:
         self._content = content
         self._display = display

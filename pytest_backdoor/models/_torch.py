@@ -42,6 +42,7 @@ class TorchClassifier:
 
     range_in_graph = False
     layout_open = False
+    thread_safe = False  # A user's module may keep what it computes.
 
     def __init__(self, network: torch.nn.Module, display: str, settings: ScanSettings) -> None:
         if settings.input_shape is None:

@@ -18,7 +18,7 @@ from pytest_backdoor.calibration import (
 )
 from pytest_backdoor.checks.litmus import pack_score
 from pytest_backdoor.checks.margin import margin_deviations, margin_score
-from pytest_backdoor.checks.reversal import component, family_score, fit_statistics
+from pytest_backdoor.checks.reversal import MOST_TARGETS, component, family_score, fit_statistics
 from pytest_backdoor.checks.reversal import held_out_scores as held_out_reversal
 
 from ..zoo.store import NetworkStack, Zoo, load_stack
@@ -133,10 +133,13 @@ def calibrate(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> DetectorPa
     }
     statistics: dict[str, ClassStatistics] = {MARGIN: class_statistics(found.margins)}
     for name, kind, _ in work.components():
-        statistics[name] = fit_statistics(found.reversal[name])
-        references[name] = ReferenceScores(
-            scores=held_out_reversal(found.reversal[name]), description=f"{clean}, triggers sought on {kind}"
-        )
+        table = found.reversal[name]
+        if pack.classes <= MOST_TARGETS:
+            statistics[name] = fit_statistics(table)
+            scores = held_out_reversal(table)
+        else:
+            scores = np.array([family_score(own, None).value for own in table])
+        references[name] = ReferenceScores(scores=scores, description=f"{clean}, triggers sought on {kind}")
     return replace(pack, references=references, statistics=statistics)
 
 
@@ -179,7 +182,7 @@ def _judge_zoo(pack: DetectorPack, zoo: Zoo, work: Work) -> list[Judged]:
 def _judge(pack: DetectorPack, zoo: str, record: Mapping[str, Any], found: Measured, row: int, work: Work) -> Judged:
     margins = found.margins[row]
     triggers = {
-        name: family_score(found.reversal[name][row], pack.statistics[name]) for name, _, _ in work.components()
+        name: family_score(found.reversal[name][row], pack.statistics.get(name)) for name, _, _ in work.components()
     }
     values = {
         LITMUS: float(found.litmus[row]),

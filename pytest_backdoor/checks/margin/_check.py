@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .._threads import single_threaded
 from ..reversal._evidence import encode_png
 from ..reversal._images import to_pixels
 from ._maximise import MarginResult, class_margins
@@ -34,7 +35,8 @@ def measure_margins(
     """
     generator = torch.Generator().manual_seed(seed)
     shown = torch.tensor(images, device=device)
-    return class_margins(classifier.differentiable(device), shown, generator, schedule)
+    with single_threaded():
+        return class_margins(classifier.differentiable(device), shown, generator, schedule)
 
 
 def evidence_of(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ...calibration import DetectorPack
     from ...models import Subject
     from ._check import Reversal, reverse
-    from ._score import family_score, fit_statistics, held_out_scores
+    from ._score import MOST_TARGETS, family_score, fit_statistics, held_out_scores
 
 
 class ReversalCheck(BehaviouralCheck):
@@ -41,6 +41,7 @@ class ReversalCheck(BehaviouralCheck):
         pack, _ = choose_pack(context.packs_for(subject), subject)  # refuses a model of another task
         known = _judged_families(pack, self.components(settings))
         try:
+            from .._threads import single_threaded
             from . import _check, _evidence
         except ImportError as error:
             raise NotAssessableError(
@@ -65,7 +66,8 @@ class ReversalCheck(BehaviouralCheck):
         )
         components = {known[family]: score.value for family, score in scores.items()}
         worst = max(scores, key=lambda family: pack.standardised(known[family], scores[family].value))
-        evidence = _evidence.evidence_of(reversal, worst, scores, subject.class_name)
+        with single_threaded():
+            evidence = _evidence.evidence_of(reversal, worst, scores, subject.class_name)
         return Measurement(
             components=components,
             pack=pack,
@@ -125,7 +127,7 @@ def _reassurance(evidence: dict[str, Any]) -> str:
 
 
 _WITH_TORCH = ("reverse", "Reversal")
-_WITH_NUMPY = ("family_score", "fit_statistics", "held_out_scores")
+_WITH_NUMPY = ("MOST_TARGETS", "family_score", "fit_statistics", "held_out_scores")
 
 
 def __getattr__(name: str) -> Any:
@@ -143,6 +145,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "DEFAULT_FAMILIES",
+    "MOST_TARGETS",
     "TRIGGER_FAMILIES",
     "Reversal",
     "ReversalCheck",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import torch
 from ...errors import NotAssessableError
 from ...models import Samples
 from ...settings import DEFAULT_FAMILIES
+from .._threads import single_threaded, usable_cores
 from ._families import Blend, Patch, make_family
 from ._images import ReversalImages, from_prototypes, from_samples, stand_ins
 from ._nominate import targets_to_search
@@ -117,6 +118,18 @@ def reverse(
     of the search. A network that was trained longer has larger ones; undivided, its losses would be steeper and its
     margins wider than those of the reference networks although it is as clean.
     """
+    with single_threaded():
+        return _reverse(classifier, samples, seed, device, families, prototypes)
+
+
+def _reverse(
+    classifier: Classifier,
+    samples: Samples | None,
+    seed: int,
+    device: str,
+    families: Sequence[str],
+    prototypes: np.ndarray[Any, Any] | None,
+) -> Reversal:
     generator = _seeded(seed)
     raw_forward = classifier.differentiable(device)
     noise_scale = logit_scale(raw_forward, _random_images(classifier, device))
@@ -132,9 +145,17 @@ def reverse(
     forward = _scaled(raw_forward, scale)
     patch = Patch(input_shape=classifier.input_shape)
     targets = targets_to_search(forward, images, classifier.classes, patch, _seeded(seed))
+    workers = usable_cores() if classifier.thread_safe and device == "cpu" else 1
     found = {
         # Each from the seed itself, so that what a family finds does not depend on which others are searched.
-        name: search(forward, images, targets, make_family(name, classifier.input_shape), _seeded(seed))
+        name: search(
+            forward,
+            images,
+            targets,
+            make_family(name, classifier.input_shape),
+            _seeded(seed),
+            workers=workers,
+        )
         for name in families
     }
     _require_movement(found)
@@ -155,13 +176,12 @@ def _scaled(forward: Forward, scale: float) -> Forward:
 
 
 def _moved(images: ReversalImages, device: str) -> ReversalImages:
-    move: Callable[[torch.Tensor], torch.Tensor] = lambda part: part.to(device)  # noqa: E731
     return replace(
         images,
-        images=move(images.images),
-        labels=move(images.labels),
-        held_out=move(images.held_out),
-        held_out_labels=move(images.held_out_labels),
+        images=images.images.to(device),
+        labels=images.labels.to(device),
+        held_out=images.held_out.to(device),
+        held_out_labels=images.held_out_labels.to(device),
     )
 
 

@@ -6,9 +6,9 @@ import torch
 
 from ._families import Patch
 from ._images import ReversalImages
+from ._score import MOST_TARGETS
 from ._search import AGNOSTIC, Forward, descend
 
-MOST_TARGETS = 64
 NOMINATED = 24
 SCREEN_IMAGES = 4
 

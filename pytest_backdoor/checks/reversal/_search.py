@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +41,13 @@ class Searched:
 
 
 def search(
-    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family, generator: torch.Generator
+    forward: Forward,
+    images: ReversalImages,
+    targets: torch.Tensor,
+    family: Family,
+    generator: torch.Generator,
+    *,
+    workers: int = 1,
 ) -> Searched:
     """Descend for each of ``targets``, int64 ``(T,)``, and for none in particular, in each slot of ``family``.
 
@@ -48,14 +55,18 @@ def search(
     §3.4.2, a universal patch for each target by gradient descent on the cross-entropy, on images of every other class.
     Deviations: all targets are one batch; few steps of Adam suffice, since a planted trigger shows within four; what
     counts is the margin on held-out images; the target-agnostic arm, which finds all-to-all backdoors, is not in the
-    paper. Raises NotAssessableError if the gradients are no guide.
+    paper. ``workers``: how many threads search slots, each for itself, so that their number changes no result. Raises
+    NotAssessableError if the gradients are no guide.
     """
     arms = torch.cat([targets, targets.new_tensor([AGNOSTIC])])
     start = family.start(len(arms), generator).to(targets.device)
-    rows = []
-    for slot in range(len(family.labels)):
+
+    def in_slot(slot: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         found = descend(forward, images, arms, family, slot, start)
-        rows.append((*_held_out(forward, images, arms, family, slot, found), found))
+        return *_held_out(forward, images, arms, family, slot, found), found
+
+    with ThreadPoolExecutor(workers) as pool:
+        rows = list(pool.map(in_slot, range(len(family.labels))))
     margins, success, parameters = (torch.stack(parts) for parts in zip(*rows, strict=True))
     return Searched(
         family=family,
