@@ -63,11 +63,9 @@ def test_the_shipped_packs_support_the_default_rate(path):
     assert path.stat().st_size < 1_000_000
     pack = load_pack(path)
     assert len(pack.patterns) == 10
-    judged = [check for check in ("litmus", "reversal") if pack.judges(check)]
-    assert "litmus" in judged
+    assert {"litmus", "margin"} <= set(pack.references)
     for reference in pack.references.values():
-        # The checks that the pack can judge share the rate of 1 %.
-        assert 1 / (1 + len(reference.scores)) <= 0.01 / len(judged)
+        assert 1 / (1 + len(reference.scores)) <= 0.01
 
 
 @pytest.mark.parametrize("path", shipped_packs(), ids=lambda path: path.stem)
@@ -191,9 +189,19 @@ def test_a_poisoned_network_of_a_zoo_fails(task):
     model, found = scan_of_zoo(task, "poisoned-test-0000", fpr=0.01)
     assert model.verdict is Verdict.SUSPICIOUS, [finding.summary for finding in model.findings]
     assert found["litmus"].outcome is Outcome.FAILED
-    # The pack has no reference scores for reversal, so that litmus has the whole false-positive rate.
     assert found["litmus"].evidence["reference"]["significance"] == pytest.approx(0.01)
-    assert found["reversal"].outcome is Outcome.NOT_ASSESSED
+
+
+@pytest.mark.parametrize("task", ZOOS)
+def test_the_target_class_of_a_poisoned_network_is_named(task):
+    pytest.importorskip("torch")
+    card = json.loads((EXAMPLES / task / "poisoned-test-0000.json").read_text(encoding="utf-8"))
+    (pack,) = (load_pack(path) for path in shipped_packs() if path.stem == task)
+    checks = [check for check in ("margin", "reversal") if pack.judges(check)]
+    _, found = scan_of_zoo(task, "poisoned-test-0000", checks=checks)
+    for check in checks:
+        assert found[check].outcome is Outcome.FAILED
+        assert found[check].evidence["target_class"] == card["backdoor"]["target"]
 
 
 @pytest.mark.parametrize("task", ZOOS)

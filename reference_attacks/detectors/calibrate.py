@@ -123,8 +123,8 @@ def calibrate(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> DetectorPa
     All of the same networks in the same order, so that they can be judged jointly.
     """
     stack = load_stack(zoos, for_calibration)
-    found = measure(pack, zoos, stack, work)
-    clean = f"{len(stack.records)} clean networks"
+    found = _assessed(measure(pack, zoos, stack, work))
+    clean = f"{len(found.litmus)} clean networks"
     references = {
         LITMUS: ReferenceScores(scores=found.litmus, description=f"{clean} that the patterns were not fitted on"),
         MARGIN: ReferenceScores(
@@ -141,6 +141,19 @@ def calibrate(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> DetectorPa
             scores = np.array([family_score(own, None).value for own in table])
         references[name] = ReferenceScores(scores=scores, description=f"{clean}, triggers sought on {kind}")
     return replace(pack, references=references, statistics=statistics)
+
+
+def _assessed(found: Measured) -> Measured:
+    """What was measured on the networks that every check could assess."""
+    tables = [found.margins, *found.reversal.values()]
+    kept = np.all([np.isfinite(table).reshape(len(table), -1).all(axis=1) for table in tables], axis=0)
+    return Measured(
+        litmus=found.litmus[kept],
+        margins=found.margins[kept],
+        reversal={name: table[kept] for name, table in found.reversal.items()},
+        seconds={name: table[kept] for name, table in found.seconds.items()},
+        recognised=found.recognised[kept],
+    )
 
 
 def recognises(pack: DetectorPack, stack: NetworkStack) -> Table:
@@ -180,23 +193,24 @@ def _judge_zoo(pack: DetectorPack, zoo: Zoo, work: Work) -> list[Judged]:
 
 
 def _judge(pack: DetectorPack, zoo: str, record: Mapping[str, Any], found: Measured, row: int, work: Work) -> Judged:
-    margins = found.margins[row]
     triggers = {
-        name: family_score(found.reversal[name][row], pack.statistics.get(name)) for name, _, _ in work.components()
+        name: family_score(table[row], pack.statistics.get(name))
+        for name, table in found.reversal.items()
+        if np.isfinite(table[row]).all()
     }
-    values = {
-        LITMUS: float(found.litmus[row]),
-        MARGIN: margin_score(margins, pack.statistics[MARGIN]),
-        **{name: score.value for name, score in triggers.items()},
-    }
+    values = {LITMUS: float(found.litmus[row]), **{name: score.value for name, score in triggers.items()}}
+    target = {}
+    if np.isfinite(found.margins[row]).all():
+        deviations = margin_deviations(found.margins[row], pack.statistics[MARGIN])
+        values[MARGIN], target[MARGIN] = float(deviations.max()), int(deviations.argmax()) % pack.classes
     voters = {name: (name,) for name in values}
-    target = {MARGIN: int(margin_deviations(margins, pack.statistics[MARGIN]).argmax()) % pack.classes}
     for kind in work.families:
-        own = tuple(name for name, its_kind, _ in work.components() if its_kind == kind)
-        voters[f"{REVERSAL} on {kind}"] = own
-        voters[f"all checks, {kind}"] = (LITMUS, MARGIN, *own)
-        best = max(own, key=lambda name: pack.standardised(name, values[name]))
-        target[f"{REVERSAL} on {kind}"] = triggers[best].arm if triggers[best].arm < pack.classes else -1
+        own = tuple(name for name, its_kind, _ in work.components() if its_kind == kind and name in values)
+        voters[f"all checks, {kind}"] = tuple(name for name in (LITMUS, MARGIN) if name in values) + own
+        if own:
+            voters[f"{REVERSAL} on {kind}"] = own
+            best = max(own, key=lambda name: pack.standardised(name, values[name]))
+            target[f"{REVERSAL} on {kind}"] = triggers[best].arm if triggers[best].arm < pack.classes else -1
     judged = {
         voter: judge_jointly({name: values[name] for name in names}, pack.references, SIGNIFICANCE)
         for voter, names in voters.items()

@@ -48,7 +48,7 @@ def add_work(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--families",
-        nargs="+",
+        nargs="*",
         choices=list(TRIGGER_FAMILIES),
         default=list(DEFAULT_FAMILIES),
         metavar="NAME",
@@ -56,11 +56,11 @@ def add_work(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--families-without-samples",
-        nargs="+",
+        nargs="*",
         choices=list(TRIGGER_FAMILIES),
         default=["patch"],
         metavar="NAME",
-        help="those that are sought on the pack's made-up images; default: patch",
+        help="those that are sought on the pack's made-up images; default: patch; none leaves reversal out there",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument(
@@ -83,8 +83,12 @@ def work_of(arguments: argparse.Namespace) -> Work:
 
     return Work(
         families={
-            "samples": tuple(arguments.families),
-            "prototypes": tuple(arguments.families_without_samples),
+            kind: tuple(families)
+            for kind, families in (
+                ("samples", arguments.families),
+                ("prototypes", arguments.families_without_samples),
+            )
+            if families
         },
         workers=arguments.workers,
         seed=arguments.seed,

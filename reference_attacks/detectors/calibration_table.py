@@ -36,7 +36,9 @@ def figures_of(pack: DetectorPack, networks: Sequence[Judged]) -> dict[str, Any]
         "votes": {name: vote_figures(networks, name) for name in names},
         "by attack": {kind: _caught_by(networks, kind, names) for kind in kinds},
         "by architecture": {shape: _voted_on(networks, shape, names) for shape in shapes},
-        "target": {vote: target_figures(networks, vote) for vote in networks[0].target} if networks else {},
+        "target": {
+            vote: target_figures(networks, vote) for vote in dict.fromkeys(t for one in networks for t in one.target)
+        },
         "recognised": {shape: _recognised(networks, shape) for shape in shapes},
         "seconds": {
             kind: round(float(np.median([judged.seconds[kind] for judged in networks])), 2)
@@ -100,7 +102,7 @@ def target_figures(networks: Sequence[Judged], vote: str) -> dict[str, int]:
         judged
         for judged in networks
         if is_poisoned(judged)
-        and judged.votes[vote] <= SIGNIFICANCE
+        and judged.votes.get(vote, 1.0) <= SIGNIFICANCE
         and judged.record["backdoor"]["target"] is not None
     ]
     right = sum(judged.target[vote] == judged.record["backdoor"]["target"] for judged in told)

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from pytest_backdoor.checks.margin import measure_margins
+from pytest_backdoor.errors import NotAssessableError
 from pytest_backdoor.files import write_atomically
 from pytest_backdoor.models import TorchClassifier
 from pytest_backdoor.settings import ScanSettings
 
 from ..zoo.store import Zoo, load_network
-from .reversal import digest
+from .reversal import REFUSED, digest, stacked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,10 @@ class _Job:
 def maximum_margins(
     zoo: Zoo, records: Sequence[dict[str, Any]], prototypes: np.ndarray[Any, Any], *, workers: int, seed: int
 ) -> np.ndarray[Any, Any]:
-    """The margins of each network, float64 ``(N, places, K)``; kept in the zoo's folder and not computed twice."""
+    """The margins of each network, float64 ``(N, places, K)``, NaN for one that cannot be assessed.
+
+    Results are kept in the zoo's folder and not computed twice.
+    """
     from rich.progress import track
 
     jobs = [
@@ -53,13 +57,16 @@ def maximum_margins(
             finished = pool.imap_unordered(_search, missing)
             for _ in track(finished, total=len(missing), description="Maximising margins"):
                 pass
-    return np.stack([np.load(job.path, allow_pickle=False)["margins"] for job in jobs])
+    return stacked([np.load(job.path, allow_pickle=False)["margins"] for job in jobs])
 
 
 def _search(job: _Job) -> None:
     network = load_network(job.record, job.input_shape, job.classes)
     classifier = TorchClassifier(network, job.record["name"], ScanSettings(input_shape=job.input_shape))
-    result = measure_margins(classifier, job.prototypes, seed=job.seed)
+    try:
+        margins = measure_margins(classifier, job.prototypes, seed=job.seed).margins
+    except NotAssessableError:
+        margins = REFUSED
     buffer = io.BytesIO()
-    np.savez(buffer, margins=result.margins)
+    np.savez(buffer, margins=margins)
     write_atomically(job.path, buffer.getvalue())

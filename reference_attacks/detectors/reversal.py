@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from pytest_backdoor.checks.reversal import DEFAULT_FAMILIES, reverse
+from pytest_backdoor.errors import NotAssessableError
 from pytest_backdoor.files import write_atomically
 from pytest_backdoor.models import Samples, TorchClassifier
 from pytest_backdoor.settings import ScanSettings
@@ -26,6 +27,8 @@ from ..zoo.store import Zoo, load_network
 SAMPLES = 100
 KINDS = ("samples", "prototypes")
 Margins = dict[str, np.ndarray[Any, Any]]
+# What stands for the table of a network on which the search could not be made.
+REFUSED = np.zeros(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ def reversal_margins(
     """The margins of each network, float ``(N, slots, K + 1)`` for each family, and "seconds", float ``(N,)``.
 
     ``kind``: "samples", clean images of the task, or "prototypes", variants of the images of a detector pack, which
-    are given. Results are kept in the zoo's folder and not computed twice.
+    are given. NaN where a network cannot be assessed. Results are kept in the zoo's folder and not computed twice.
     """
     from rich.progress import track
 
@@ -107,7 +110,7 @@ def _stacked(jobs: Sequence[_Job]) -> Margins:
     seconds = np.zeros(len(jobs))
     for family in jobs[0].families:
         parts = [_read(job.path(family)) for job in jobs]
-        margins[family] = np.stack([part["margins"] for part in parts])
+        margins[family] = stacked([part["margins"] for part in parts])
         seconds += [float(part["seconds"]) for part in parts]
     return {**margins, "seconds": seconds}
 
@@ -123,8 +126,18 @@ def _search(job: _Job) -> None:
     samples = clean_samples(Path(job.record["folder"])) if job.kind == "samples" else None
     for family in job.missing():
         started = time.perf_counter()
-        reversal = reverse(classifier, samples, seed=job.seed, families=(family,), prototypes=job.prototypes)
+        try:
+            reversal = reverse(classifier, samples, seed=job.seed, families=(family,), prototypes=job.prototypes)
+            margins = reversal.found[family].margins.numpy()
+        except NotAssessableError:
+            margins = REFUSED
         taken = time.perf_counter() - started
         buffer = io.BytesIO()
-        np.savez(buffer, seconds=np.array(taken), margins=reversal.found[family].margins.numpy())
+        np.savez(buffer, seconds=np.array(taken), margins=margins)
         write_atomically(job.path(family), buffer.getvalue())
+
+
+def stacked(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """The tables of several networks as one array; NaN for the networks that were refused."""
+    shape = max((part.shape for part in parts), key=len)
+    return np.stack([np.full(shape, np.nan) if part.shape != shape else part for part in parts])
