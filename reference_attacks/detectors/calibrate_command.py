@@ -133,9 +133,10 @@ def _recorded(arguments: argparse.Namespace) -> str:
     """The command that repeats this, without the paths of the machine it ran on."""
     zoos = " ".join(f"--zoo {zoo.name}" for zoo in arguments.zoo)
     tested = "".join(f" --test-zoo {zoo.name}" for zoo in arguments.test_zoo)
-    return (
+    command = (
         f"python -m reference_attacks litmus calibrate --pack {arguments.pack.name} {zoos}{tested} "
         f"--families {' '.join(arguments.families)} "
         f"--families-without-samples {' '.join(arguments.families_without_samples)} --seed {arguments.seed} "
         f"--out {arguments.out.name} --results docs/results"
     )
+    return " ".join(command.split())
