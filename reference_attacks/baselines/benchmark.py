@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from pytest_backdoor.models import Samples, TorchClassifier
 from pytest_backdoor.settings import ScanSettings
 
 from ..detectors.splits import Record, poisoned
+from ..parallel import work_off
 from ..tasks import find_task
 from ..zoo.benchmark import describe_computer
 from ..zoo.images import read_images
@@ -90,7 +90,8 @@ def measure(plan: ReversalPlan, work: Path, *, workers: int = 1) -> Figures:
     present = [tool for tool in tools if tool.missing is None]
     # Network by network, so that a slow hour of the machine hits all tools alike.
     jobs = [_job(plan, tool, record, work) for record in records for tool in present]
-    _work_off([job for job in jobs if not job.path.exists()], zoo, workers)
+    missing = [job for job in jobs if not job.path.exists()]
+    work_off(run_job, missing, workers=workers, description=f"Reversing triggers of {zoo.folder.name}")
     results = [json.loads(job.path.read_text(encoding="utf-8")) for job in jobs]
     return {
         "plan": {**asdict(plan), "zoo": plan.zoo.name},
@@ -218,18 +219,6 @@ def _job(plan: ReversalPlan, tool: Tool, record: Record, work: Path) -> Job:
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
     path = work / tool.name / f"{record['name']}-{digest}.json"
     return Job(plan=plan, tool=tool.name, record=record, path=path, asked=asked)
-
-
-def _work_off(jobs: Sequence[Job], zoo: Zoo, workers: int) -> None:
-    from rich.progress import track
-
-    if not jobs:
-        return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(min(workers, len(jobs)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        finished = pool.imap_unordered(run_job, jobs)
-        for _ in track(finished, total=len(jobs), description=f"Reversing triggers of {zoo.folder.name}"):
-            pass
 
 
 def _finite(value: float | None) -> float | None:

@@ -23,9 +23,9 @@ from pytest_backdoor.checks.reversal import held_out_scores as held_out_reversal
 
 from ..zoo.store import NetworkStack, Zoo, load_stack
 from .margin import maximum_margins
-from .prototypes import flat_answers
+from .prototypes import TaskTemplates
 from .reversal import reversal_margins
-from .splits import for_calibration, poisoned
+from .splits import Record, for_calibration, poisoned
 
 LITMUS, MARGIN, REVERSAL = "litmus", "margin", "reversal"
 SIGNIFICANCE = 0.01
@@ -59,7 +59,7 @@ class Judged:
     its task and would judge it.
     """
 
-    record: Mapping[str, Any]
+    record: Record
     zoo: str
     votes: Mapping[str, float]
     scores: Mapping[str, float]
@@ -113,7 +113,7 @@ def measure(pack: DetectorPack, zoos: Sequence[Zoo], stack: NetworkStack, work: 
         margins=margins[MARGIN],
         reversal=reversal,
         seconds=seconds,
-        recognised=recognises(pack, stack),
+        recognised=templates_of(pack).recognised(stack),
     )
 
 
@@ -156,12 +156,16 @@ def _assessed(found: Measured) -> Measured:
     )
 
 
-def recognises(pack: DetectorPack, stack: NetworkStack) -> Table:
-    """Bool ``(N,)``: which networks the checks would judge (``checks.litmus.choose_pack``)."""
-    sure = flat_answers(torch_images(pack.patterns), stack) @ pack.pattern_template >= pack.sure_similarity
-    alike = flat_answers(torch_images(pack.prototypes), stack) @ pack.prototype_template >= pack.least_similarity
-    known: Table = sure | alike
-    return known
+def templates_of(pack: DetectorPack) -> TaskTemplates:
+    """What a pack knows the networks of its task by."""
+    return TaskTemplates(
+        patterns=torch_images(pack.patterns),
+        pattern_template=pack.pattern_template,
+        sure_similarity=pack.sure_similarity,
+        prototypes=torch_images(pack.prototypes),
+        prototype_template=pack.prototype_template,
+        least_similarity=pack.least_similarity,
+    )
 
 
 def torch_images(images: Table) -> Any:
@@ -192,7 +196,7 @@ def _judge_zoo(pack: DetectorPack, zoo: Zoo, work: Work) -> list[Judged]:
     return [_judge(pack, zoo.folder.name, record, found, row, work) for row, record in enumerate(stack.records)]
 
 
-def _judge(pack: DetectorPack, zoo: str, record: Mapping[str, Any], found: Measured, row: int, work: Work) -> Judged:
+def _judge(pack: DetectorPack, zoo: str, record: Record, found: Measured, row: int, work: Work) -> Judged:
     triggers = {
         name: family_score(table[row], pack.statistics.get(name))
         for name, table in found.reversal.items()
@@ -243,4 +247,4 @@ def _in_order(zoos: Sequence[Zoo], records: Sequence[dict[str, Any]], search: An
 
 def is_poisoned(judged: Judged) -> bool:
     """Whether the network has a backdoor."""
-    return poisoned(dict(judged.record))
+    return poisoned(judged.record)

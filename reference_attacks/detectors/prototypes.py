@@ -32,8 +32,8 @@ class TaskTemplates:
 
     def recognised(self, stack: NetworkStack) -> np.ndarray[Any, Any]:
         """Bool ``(N,)``: which networks the litmus check would judge (``checks.litmus.choose_pack``)."""
-        sure = flat_answers(self.patterns, stack) @ self.pattern_template >= self.sure_similarity
-        alike = flat_answers(self.prototypes, stack) @ self.prototype_template >= self.least_similarity
+        sure = _flat_answers(self.patterns, stack) @ self.pattern_template >= self.sure_similarity
+        alike = _flat_answers(self.prototypes, stack) @ self.prototype_template >= self.least_similarity
         recognised: np.ndarray[Any, Any] = sure | alike
         return recognised
 
@@ -46,8 +46,8 @@ def make_templates(
     Raises ValueError if the clean networks have too little in common to tell their task.
     """
     prototypes = fit_prototypes(clean_fit, seed)
-    pattern_answer, sure = pattern_template(flat_answers(patterns, calibration))
-    prototype_answer, least = prototype_template(flat_answers(prototypes, calibration))
+    pattern_answer, sure = pattern_template(_flat_answers(patterns, calibration))
+    prototype_answer, least = prototype_template(_flat_answers(prototypes, calibration))
     return TaskTemplates(
         patterns=patterns,
         pattern_template=pattern_answer,
@@ -59,7 +59,7 @@ def make_templates(
 
 
 @torch.no_grad()
-def flat_answers(images: torch.Tensor, stack: NetworkStack) -> np.ndarray[Any, Any]:
+def _flat_answers(images: torch.Tensor, stack: NetworkStack) -> np.ndarray[Any, Any]:
     """Float ``(N, M·K)``: the features of every network's logits on M images."""
     features: np.ndarray[Any, Any] = answers(stack, images).flatten(1).numpy()
     return features

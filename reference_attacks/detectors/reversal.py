@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,23 +20,34 @@ from pytest_backdoor.files import write_atomically
 from pytest_backdoor.models import Samples, TorchClassifier
 from pytest_backdoor.settings import ScanSettings
 
+from ..parallel import work_off
 from ..zoo.images import read_images
 from ..zoo.store import Zoo, load_network
 
 SAMPLES = 100
-KINDS = ("samples", "prototypes")
 Margins = dict[str, np.ndarray[Any, Any]]
 # What stands for the table of a network on which the search could not be made.
 REFUSED = np.zeros(0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
+class NetworkJob:
+    """One network of a zoo on which something is measured."""
+
     record: dict[str, Any]
     input_shape: tuple[int, int, int]
     classes: int
-    kind: str
     seed: int
+
+    def classifier(self) -> TorchClassifier:
+        """The network, opened as a scan opens it."""
+        network = load_network(self.record, self.input_shape, self.classes)
+        return TorchClassifier(network, self.record["name"], ScanSettings(input_shape=self.input_shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job(NetworkJob):
+    kind: str
     families: tuple[str, ...]
     prototypes: np.ndarray[Any, Any] | None
 
@@ -81,8 +91,6 @@ def reversal_margins(
     ``kind``: "samples", clean images of the task, or "prototypes", variants of the images of a detector pack, which
     are given. NaN where a network cannot be assessed. Results are kept in the zoo's folder and not computed twice.
     """
-    from rich.progress import track
-
     jobs = [
         _Job(
             record=record,
@@ -96,12 +104,7 @@ def reversal_margins(
         for record in records
     ]
     missing = [job for job in jobs if job.missing()]
-    if missing:
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(min(workers, len(missing)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            finished = pool.imap_unordered(_search, missing)
-            for _ in track(finished, total=len(missing), description="Reversing triggers"):
-                pass
+    work_off(_search, missing, workers=workers, description="Reversing triggers")
     return _stacked(jobs)
 
 
@@ -121,8 +124,7 @@ def _read(path: Path) -> Margins:
 
 
 def _search(job: _Job) -> None:
-    network = load_network(job.record, job.input_shape, job.classes)
-    classifier = TorchClassifier(network, job.record["name"], ScanSettings(input_shape=job.input_shape))
+    classifier = job.classifier()
     samples = clean_samples(Path(job.record["folder"])) if job.kind == "samples" else None
     for family in job.missing():
         started = time.perf_counter()

@@ -64,11 +64,11 @@ def fake_tools(zoo, monkeypatch, **runs):
     made = {name: Tool(name=name, run=run, settings={"number": 1}) for name, run in runs.items()}
     monkeypatch.setattr(benchmark, "tools_of", lambda plan: made)
 
-    def work_off(jobs, zoo, workers):
+    def work_off(function, jobs, **_):
         for job in jobs:
-            benchmark.run_job(job)
+            function(job)
 
-    monkeypatch.setattr(benchmark, "_work_off", work_off)
+    monkeypatch.setattr(benchmark, "work_off", work_off)
     return ReversalPlan(zoo=zoo, networks=4, images=20)
 
 
