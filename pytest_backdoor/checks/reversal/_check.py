@@ -17,7 +17,7 @@ from ._families import Blend, Patch, make_family
 from ._images import ReversalImages, from_prototypes, from_samples, stand_ins
 from ._nominate import targets_to_search
 from ._score import FamilyScore, family_score
-from ._search import AGNOSTIC, Forward, Searched, no_guide, search
+from ._search import Forward, Searched, no_guide, search
 from ._smallest import SmallestTrigger, smallest_trigger
 
 if TYPE_CHECKING:
@@ -35,13 +35,12 @@ LOCALISED = ("patch", "pixels")
 class Reversal:
     """What was found on one model.
 
-    ``found``: by the name of each family, in the order of the search. ``images``: what it was sought on. ``classes``:
-    the number K of classes. ``forward``: the model as it was searched, images in [0, 1] to logits of unit scale.
+    ``found``: by the name of each family, in the order of the search. ``images``: what it was sought on. ``forward``:
+    the model as it was searched, images in [0, 1] to logits of unit scale.
     """
 
     found: Mapping[str, Searched]
     images: ReversalImages
-    classes: int
     forward: Forward
 
     def scores(self, statistics: Mapping[str, ClassStatistics] | None = None) -> dict[str, FamilyScore]:
@@ -69,7 +68,7 @@ class Reversal:
         return max(score.value for score in self.scores().values())
 
     def target_of(self, name: str, score: FamilyScore) -> int:
-        """The class that the best trigger of a family turns images into, or AGNOSTIC."""
+        """The class that the best trigger of a family turns images into, -1 (``AGNOSTIC``) for none in particular."""
         return int(self.found[name].targets[score.arm])
 
     def smallest(self, name: str, score: FamilyScore) -> SmallestTrigger:
@@ -161,7 +160,7 @@ def _reverse(
     _require_movement(found)
     if not any(bool(searched.success.any()) for searched in found.values()):
         _require_ability(search(forward, images, targets, _whole(classifier.input_shape), _seeded(seed)))
-    return Reversal(found=found, images=images, classes=classifier.classes, forward=forward)
+    return Reversal(found=found, images=images, forward=forward)
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -234,6 +233,3 @@ def _require_ability(whole: Searched) -> None:
             "the search failed. Check input_range, mean, std and layout; if they are right, the model may be built to "
             "blind this check."
         )
-
-
-__all__ = ["AGNOSTIC", "Reversal", "logit_scale", "reverse"]

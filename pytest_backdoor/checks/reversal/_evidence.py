@@ -96,12 +96,19 @@ def _pictures(reversal: Reversal, name: str, score: FamilyScore, trigger: Smalle
         before, after = (reversal.forward(part).argmax(1).tolist() for part in (shown, changed))
     strip = torch.cat([torch.cat(list(part), dim=2) for part in (shown, changed)], dim=1)
     return {
-        "trigger_png": encode_png(to_pixels(trigger.pattern * trigger.mask)),
-        "mask_png": encode_png(to_pixels(trigger.mask)),
-        "triggered_png": encode_png(to_pixels(changed[0])),
+        **drawn(trigger, changed[0]),
         "before_and_after_png": encode_png(to_pixels(strip)),
         "predicted_before": before,
         "predicted_after": after,
+    }
+
+
+def drawn(trigger: SmallestTrigger, triggered: torch.Tensor) -> dict[str, Any]:
+    """A trigger, its mask and an image with it, float ``(C, H, W)``, as pictures, and its drawing in characters."""
+    return {
+        "trigger_png": encode_png(to_pixels(trigger.pattern * trigger.mask)),
+        "mask_png": encode_png(to_pixels(trigger.mask)),
+        "triggered_png": encode_png(to_pixels(triggered)),
         "trigger_drawing": draw(trigger),
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
 
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
@@ -20,37 +21,38 @@ WARP_GRID = 4
 WARP_REACH = 0.12
 
 
-class Family(Protocol):
-    """One way to change images.
+@dataclass(frozen=True, kw_only=True)
+class Family(ABC):
+    """One way to change images of ``input_shape``, (C, H, W).
 
-    ``name``: as in the ``families`` setting. ``labels``: its slots, variants such as places, in words; each
-    is searched and compared for itself. ``steps``: of the search.
-    ``per_source``: whether a trigger has to turn images of one class only, whichever that is.
+    ``name``: as in the ``families`` setting. ``steps``: of the search. ``per_source``: whether a trigger has to turn
+    images of one class only, whichever that is.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def per_source(self) -> bool: ...
+    input_shape: tuple[int, int, int]
+    name: str
+    steps: int
+    per_source: bool = False
 
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """Its slots, variants such as places, in words; each is searched and compared for itself."""
+
+    @abstractmethod
     def start(self, arms: int, generator: torch.Generator) -> torch.Tensor:
         """Free parameters, float ``(arms, ...)``, the same random ones for all arms, so that they are comparable."""
-        ...
 
+    @abstractmethod
     def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
         """Each image with each arm's trigger, float ``(arms, N, C, H, W)`` in [0, 1].
 
         ``images``: float ``(N, C, H, W)`` in [0, 1].
         """
-        ...
 
+    @abstractmethod
     def mask(self, parameters: torch.Tensor, slot: int) -> torch.Tensor:
         """How much of each pixel one arm's trigger replaces, float ``(1, H, W)`` in [0, 1]."""
-        ...
 
 
 def _same_start(shape: tuple[int, ...], arms: int, generator: torch.Generator, spread: float = 0.1) -> torch.Tensor:
@@ -63,24 +65,22 @@ def _bounded(parameters: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patch:
+class Patch(Family):
     """An opaque square patch, a slot for each of ``GRID`` · ``GRID`` places evenly spread over the image.
 
     Its side is a fifth of the image's. A planted patch that is smaller, or cut by a window's edge, still shows: what
     counts is how far the best patch in a window drives the network, compared with other targets in the same window.
     """
 
-    input_shape: tuple[int, int, int]
     name: str = "patch"
     steps: int = 4
-    per_source: bool = False
 
     @property
     def side(self) -> int:
         """Of the window, in pixels."""
         return max(2, min(round(WINDOW_SHARE * min(self.input_shape[1:])), *self.input_shape[1:]))
 
-    @property
+    @cached_property
     def places(self) -> tuple[tuple[int, int], ...]:
         """Row and column of each window's upper left pixel."""
         rows, columns = (
@@ -127,16 +127,14 @@ class SourcePatch(Patch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pixels:
+class Pixels(Family):
     """A few opaque pixels anywhere, a slot for each number of them (ℓ0; after PixelBackdoor, Tao et al. 2022).
 
     Deviation: the most wanted pixels are chosen by a straight-through mask and not by shrinking an additive one.
     """
 
-    input_shape: tuple[int, int, int]
     name: str = "pixels"
     steps: int = 12
-    per_source: bool = False
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -167,14 +165,12 @@ class Pixels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blend:
+class Blend(Family):
     """A whole image blended in, a slot for each opacity (blended injection, Chen et al. 2017)."""
 
-    input_shape: tuple[int, int, int]
     name: str = "blend"
     alphas: tuple[float, ...] = ALPHAS
     steps: int = 8
-    per_source: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -193,18 +189,19 @@ class Blend:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wave:
+class Wave(Family):
     """A signal of at most 30/255 added to the image: upright stripes, level stripes, or a smooth one.
 
     The stripes hold every sinusoidal signal (Barni et al. 2019); the smooth one, 6 by 6 values interpolated, shadows
     and colour casts.
     """
 
-    input_shape: tuple[int, int, int]
     name: str = "wave"
-    labels: tuple[str, ...] = ("upright stripes", "level stripes", "smooth")
     steps: int = 8
-    per_source: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return "upright stripes", "level stripes", "smooth"
 
     def start(self, arms: int, generator: torch.Generator) -> torch.Tensor:
         """Float ``(arms, C, L)``, L being the largest number of values that a slot takes."""
@@ -230,14 +227,15 @@ class Wave:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warp:
+class Warp(Family):
     """A smooth warp: 4 by 4 displacements of up to 6 % of the image's side (after WaNet, Nguyen and Tran 2021)."""
 
-    input_shape: tuple[int, int, int]
     name: str = "warp"
-    labels: tuple[str, ...] = ("smooth displacement",)
     steps: int = 8
-    per_source: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ("smooth displacement",)
 
     def start(self, arms: int, generator: torch.Generator) -> torch.Tensor:
         """Float ``(arms, 2, 4, 4)``."""

@@ -11,8 +11,8 @@ import torch
 from ...errors import NotAssessableError
 from ._families import Family
 from ._images import BATCH, ReversalImages
+from ._queries import AGNOSTIC as AGNOSTIC
 
-AGNOSTIC = -1
 LEARNING_RATE = 0.5
 BETAS = (0.5, 0.9)
 CONFIDENT = 1e-6
@@ -125,9 +125,8 @@ def losses(
 ) -> torch.Tensor:
     """Float ``(A,)``: the mean cross-entropy to each arm's target; for the agnostic arm -log(1 - p) of the true class.
 
-    ``per_source``: a mean that weighs each class of images the more, the smaller its own mean is.
-
     ``logits``: ``(A, N, K)``. ``labels``: int64 ``(N,)``. ``targets``: int64 ``(A,)``, AGNOSTIC for none.
+    ``per_source``: a mean that weighs each class of images the more, the smaller its own mean is.
     """
     log_probabilities = logits.log_softmax(-1)
     towards = -_of_target(log_probabilities, targets)
@@ -136,8 +135,8 @@ def losses(
     values = torch.where((targets == AGNOSTIC)[:, None], away, towards)
     if not per_source:
         return _mean_over_counted(values, labels, targets)
-    means, own = _means_by_source(values, labels, targets)
-    weights = torch.softmax((-means.detach() / SOURCE_TEMPERATURE).masked_fill(own, float("-inf")), dim=1)
+    means, is_target = _means_by_source(values, labels, targets)
+    weights = torch.softmax((-means.detach() / SOURCE_TEMPERATURE).masked_fill(is_target, float("-inf")), dim=1)
     return (weights * means).sum(1)
 
 
@@ -156,8 +155,8 @@ def mean_margins(
     turned = (margins > 0).float()
     if not per_source:
         return _mean_over_counted(margins, labels, targets), _mean_over_counted(turned, labels, targets)
-    means, own = _means_by_source(margins, labels, targets)
-    highest, source = means.masked_fill(own, float("-inf")).max(1)
+    means, is_target = _means_by_source(margins, labels, targets)
+    highest, source = means.masked_fill(is_target, float("-inf")).max(1)
     shares, _ = _means_by_source(turned, labels, targets)
     return highest, shares.gather(1, source[:, None])[:, 0]
 

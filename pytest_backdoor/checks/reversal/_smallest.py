@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ._images import ReversalImages
-from ._search import AGNOSTIC, Forward, losses, mean_margins, require_finite
+from ._search import Forward, losses, mean_margins, require_finite
 
 STEPS = 60
 LEARNING_RATE = 0.3
@@ -23,7 +23,7 @@ COVERED, FREE = 1.5, -2.0
 class SmallestTrigger:
     """The smallest trigger that was found for one target.
 
-    ``target``: the class, or AGNOSTIC where images only have to leave their class. ``mask``: float ``(1, H, W)`` in
+    ``target``: the class, or -1 (``AGNOSTIC``) where images only have to leave theirs. ``mask``: float ``(1, H, W)`` in
     [0, 1]. ``pattern``: float ``(C, H, W)`` in [0, 1]. ``size``: the mask's ℓ1 norm, in pixels; H·W if no trigger had
     enough success. ``success``: the share of held-out images that it turns, in [0, 1].
     """
@@ -94,6 +94,3 @@ def held_out_success(
     targets = torch.tensor([target], device=images.held_out.device)
     logits = forward(images.held_out * (1 - mask) + pattern * mask).float()[None]
     return float(mean_margins(logits, images.held_out_labels, targets)[1])
-
-
-__all__ = ["AGNOSTIC", "SmallestTrigger", "held_out_success", "smallest_trigger"]
