@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -16,6 +17,8 @@ from ..models import FEWEST_SAMPLES, LOWEST_ACCURACY, Samples, Subject, load_sam
 from ..settings import ScanSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..calibration import DetectorPack
 
 MOST_SAMPLES = 2000
@@ -65,31 +68,31 @@ class Context:
         The ``fpr``, shared out among the behavioural checks of third parties, each for itself, and all that are judged
         by a detector pack, which are judged jointly.
         """
-        own = [check for check in self._behavioural if isinstance(check, BehaviouralCheck)]
-        return self.settings.fpr / max(1, len(self.behavioural_checks) - len(own) + bool(own))
+        apart = len(self.behavioural_checks) - len(self._judged_jointly)
+        return self.settings.fpr / max(1, apart + bool(self._judged_jointly))
 
     def planned_components(self) -> tuple[str, ...]:
         """The names of all scores that the planned checks ask for, of which a detector pack may know some."""
-        own = [check for check in self._behavioural if isinstance(check, BehaviouralCheck)]
-        return tuple(name for check in own for name in check.components(self.settings))
+        return tuple(name for check in self._judged_jointly for name in check.components(self.settings))
 
     @cached_property
-    def _behavioural(self) -> list[Check | None]:
+    def _judged_jointly(self) -> list[BehaviouralCheck]:
         from . import load_check
 
-        checks: list[Check | None] = []
+        found = []
         for name in self.behavioural_checks:
-            try:
-                checks.append(load_check(name))
-            except SettingsError:  # it cannot be loaded, which is an error of that check alone
-                checks.append(None)
-        return checks
+            # A check that cannot be loaded is an error of that check alone.
+            with suppress(SettingsError):
+                check = load_check(name)
+                if isinstance(check, BehaviouralCheck):
+                    found.append(check)
+        return found
 
     def packs_for(self, subject: Subject) -> tuple[DetectorPack, ...]:
         """The detector packs whose images and classes fit the subject's. Raises NotAssessableError if there is none.
 
-        They are looked for once, so that all checks of a scan judge by the same ones. Among several,
-        ``checks.litmus.choose_pack`` finds the one of the subject's task.
+        They are looked for once, so that all checks of a scan judge by the same ones. Among several, ``chosen_pack``
+        is the one of the subject's task.
         """
         classifier = subject.classifier
         task = classifier.input_shape, classifier.classes
@@ -102,6 +105,18 @@ class Context:
 
     @cached_property
     def _found_packs(self) -> dict[tuple[tuple[int, int, int], int], tuple[DetectorPack, ...]]:
+        return {}
+
+    def chosen_pack(self, subject: Subject) -> tuple[DetectorPack, np.ndarray[Any, Any]]:
+        """See ``checks.litmus.choose_pack``, which is asked once for all checks of a scan."""
+        from .litmus import choose_pack
+
+        if subject.display not in self._chosen:
+            self._chosen[subject.display] = choose_pack(self.packs_for(subject), subject)
+        return self._chosen[subject.display]
+
+    @cached_property
+    def _chosen(self) -> dict[str, tuple[DetectorPack, np.ndarray[Any, Any]]]:
         return {}
 
     def samples_for(self, subject: Subject) -> Samples | None:

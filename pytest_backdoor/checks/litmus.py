@@ -119,7 +119,7 @@ class LitmusCheck(BehaviouralCheck):
 
     def measure(self, subject: Subject, context: Context) -> Measurement:
         """The score is the classifier's output: the log-odds that the network is backdoored."""
-        pack, logits = choose_pack(context.packs_for(subject), subject)
+        pack, logits = context.chosen_pack(subject)
         answers = f"Its answers to {len(pack.patterns)} litmus patterns look like those of a"
         return Measurement(
             components={self.name: pack_score(pack, logits)},

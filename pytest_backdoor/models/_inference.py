@@ -17,7 +17,7 @@ from ..settings import ScanSettings
 from ._conventions import conventions_for, same_meaning, swapped_channels
 from ._preprocessing import declares_range
 from ._resolution import Origin, Resolution, as_settings
-from ._trial import Candidate, Trial, run_trials
+from ._trial import LOWEST_ACCURACY, Candidate, Trial, run_trials
 
 if TYPE_CHECKING:
     from ._classifier import OpenedModel
@@ -191,7 +191,7 @@ def _nothing_fits(
         if declares_range(settings)
         else f"even under the best of the usual preprocessings ({_settings_of(best, model)})"
     )
-    guessing = "" if best.accuracy < 0.5 else ", which guessing would reach too"
+    guessing = "" if best.accuracy < LOWEST_ACCURACY else ", which guessing would reach too"
     return NotAssessableError(
         f"{display} classifies only {best.accuracy:.0%} of {len(samples)} clean samples of {settings.data} correctly "
         f"{under}{guessing}: too few to judge by.",

@@ -51,6 +51,7 @@ class OnnxClassifier:
         self._content = content
         self._display = display
         self._session = _open_session(content, display)
+        self._programs: dict[tuple[str, Preprocessing], Callable[[torch.Tensor], torch.Tensor]] = {}
         node = _only_input(self._session, display)
         layout, self.input_shape = _image_shape(node, display, settings)
         self._fixed_batch = node.shape[0] if isinstance(node.shape[0], int) and node.shape[0] > 0 else None
@@ -82,10 +83,14 @@ class OnnxClassifier:
 
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """See ``Classifier.differentiable``; the ONNX graph becomes a torch program and is compared with this one."""
-        try:
-            return self._as_torch(device)
-        except NotAssessableError as error:
-            raise NotDifferentiableError(str(error), remedy=error.remedy) from error
+        # Several checks ask for it. Copies with another preprocessing share what is kept.
+        key = device, self.preprocessing
+        if key not in self._programs:
+            try:
+                self._programs[key] = self._as_torch(device)
+            except NotAssessableError as error:
+                raise NotDifferentiableError(str(error), remedy=error.remedy) from error
+        return self._programs[key]
 
     def _as_torch(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         import onnx

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotAssessableError
 from .._base import BehaviouralCheck, Context, Cost, Measurement
-from ..litmus import choose_pack
 from ._score import margin_deviations, margin_score
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class MarginCheck(BehaviouralCheck):
         Raises NotAssessableError without torch or a fitting pack, and before any search if the pack has no reference
         scores to judge a margin by.
         """
-        pack, _ = choose_pack(context.packs_for(subject), subject)  # refuses a model of another task
+        pack, _ = context.chosen_pack(subject)  # refuses a model of another task
         if not pack.judges(self.name):
             raise NotAssessableError(
                 f"The detector pack {pack.name!r} holds no reference scores of maximum margins, so a margin could not "

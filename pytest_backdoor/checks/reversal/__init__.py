@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NotAssessableError, NotDifferentiableError
 from ...settings import DEFAULT_FAMILIES, TRIGGER_FAMILIES, ScanSettings
 from .._base import BehaviouralCheck, Context, Cost, Measurement
-from ..litmus import choose_pack
 
 if TYPE_CHECKING:
     from ...calibration import DetectorPack
@@ -38,7 +37,7 @@ class ReversalCheck(BehaviouralCheck):
         scores to judge a trigger by.
         """
         settings = context.settings
-        pack, _ = choose_pack(context.packs_for(subject), subject)  # refuses a model of another task
+        pack, _ = context.chosen_pack(subject)  # refuses a model of another task
         known = _judged_families(pack, self.components(settings))
         try:
             from .._threads import single_threaded
