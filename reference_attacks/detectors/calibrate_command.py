@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..zoo.store import Zoo
     from .calibrate import Work
 
+FAMILIES_WITHOUT_SAMPLES = ("patch",)
+
 DESCRIPTION = """\
 Compute the reference scores that a detector pack judges by: of the litmus patterns, of maximum margins and of trigger
 reversal, with clean samples and without, on the clean calibration networks of its zoos. Then judge the test networks of
@@ -58,9 +60,10 @@ def add_work(parser: argparse.ArgumentParser) -> None:
         "--families-without-samples",
         nargs="*",
         choices=list(TRIGGER_FAMILIES),
-        default=["patch"],
+        default=list(FAMILIES_WITHOUT_SAMPLES),
         metavar="NAME",
-        help="those that are sought on the pack's made-up images; default: patch; none leaves reversal out there",
+        help=f"those that are sought on the pack's made-up images; default: {' '.join(FAMILIES_WITHOUT_SAMPLES)}; none "
+        "leaves reversal out there",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument(
@@ -74,7 +77,9 @@ def default_work(workers: int, seed: int) -> Work:
 
     from .calibrate import Work
 
-    return Work(families={"samples": DEFAULT_FAMILIES, "prototypes": ("patch",)}, workers=workers, seed=seed)
+    return Work(
+        families={"samples": DEFAULT_FAMILIES, "prototypes": FAMILIES_WITHOUT_SAMPLES}, workers=workers, seed=seed
+    )
 
 
 def work_of(arguments: argparse.Namespace) -> Work:

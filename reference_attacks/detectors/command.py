@@ -122,7 +122,7 @@ def _as_markdown(pack: DetectorPack, figures: dict[str, Any]) -> str:
         "",
         "| detector | AUC | 95 % interval | poisoned caught at p ≤ 0.005 / 0.01 / 0.05 | clean flagged at the same |",
         "| --- | --- | --- | --- | --- |",
-        *(_row(label, values) for label, values in _detectors(figures)),
+        _row(f"litmus, M = {figures['plan']['patterns']}, {figures['plan']['pooling']}", figures["litmus"]),
         "",
         *_remarks(figures),
         "",
@@ -143,10 +143,6 @@ def _remarks(figures: dict[str, Any]) -> list[str]:
 def _architectures(families: dict[str, list[str]]) -> str:
     fitted, calibrated = (", ".join(families[part]) for part in ("fit", "calibration"))
     return f"Architectures: fitted on {fitted}; reference scores of {calibrated}."
-
-
-def _detectors(figures: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(f"litmus, M = {figures['plan']['patterns']}, {figures['plan']['pooling']}", figures["litmus"])]
 
 
 def _row(label: str, values: dict[str, Any]) -> str:
