@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .rules import RULES
+
 
 class Outcome(StrEnum):
     """How one check ended."""
@@ -30,13 +32,40 @@ WORST_FIRST = (Verdict.SUSPICIOUS, Verdict.ERROR, Verdict.UNVERIFIED, Verdict.CL
 
 
 @dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One rule that a file breaks.
+
+    ``rule``: a name in ``rules.RULES``. ``message``: a sentence that names the file. ``remedy``: what to do, as
+    sentences. ``path``: the file, as reports name it. ``fails``: False for what a reader should know but need not act
+    on. ``allowed``: the reason and the date by which the lock file allows it, in which case it does not fail either.
+    """
+
+    rule: str
+    message: str
+    remedy: str
+    path: str
+    fails: bool = True
+    allowed: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(f"There is no rule {self.rule!r}; add it to pytest_backdoor.rules.")
+
+    @property
+    def blocks(self) -> bool:
+        """Whether this alone makes a check fail."""
+        return self.fails and self.allowed is None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """The result of one check on one model.
 
     ``score``: higher is more suspicious; None where the check has no scale. ``p_value``: conformal, in (0, 1], None
     where nothing was calibrated. ``behavioural``: whether the check looks at what the model does, not at its file.
     ``summary``: one sentence. ``remedy``: what to do next, empty if nothing. ``evidence``: JSON values only; pictures
-    are base64-encoded PNG files under keys that end in ``_png``. ``seed``: None where nothing was random.
+    are base64-encoded PNG files under keys that end in ``_png``. ``seed``: None where nothing was random. ``problems``:
+    what a check of the file found, each with its own remedy.
     """
 
     check: str
@@ -49,15 +78,18 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     seed: int | None = None
+    problems: tuple[Problem, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The finding as JSON values."""
-        return {**asdict(self), "outcome": self.outcome.value, "evidence": dict(self.evidence)}
+        values = {**asdict(self), "outcome": self.outcome.value, "evidence": dict(self.evidence)}
+        return values | {"problems": [asdict(problem) for problem in self.problems]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Finding:
         """The finding that ``to_json`` wrote."""
-        return cls(**{**values, "outcome": Outcome(values["outcome"])})
+        problems = tuple(Problem(**problem) for problem in values.get("problems", ()))
+        return cls(**{**values, "outcome": Outcome(values["outcome"]), "problems": problems})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ def explain(model: str, finding: Finding, again: str) -> str:
     lines += _score(finding)
     lines += _files(finding.evidence)
     lines += _trigger(finding.evidence)
+    lines += _problems(finding)
     if finding.remedy:
         lines += _entry("what next", finding.remedy)
     lines += _entry("again", again, wrap=False)
@@ -67,6 +68,16 @@ def _score(finding: Finding) -> list[str]:
             f"as high; the gate fails at {reference['significance']:.2g} or less",
         )
     return lines
+
+
+def _problems(finding: Finding) -> Iterator[str]:
+    """Each broken rule with its message and remedy, those that fail first."""
+    for problem in sorted(finding.problems, key=lambda problem: not problem.blocks):
+        label = problem.rule if problem.blocks else f"{problem.rule} ({problem.allowed or 'for your information'})"
+        yield f"  {label}"
+        yield from _wrap(problem.message, WIDTH, first=" " * 4, rest=" " * 4)
+        if problem.blocks and problem.remedy:
+            yield from _wrap(f"→ {problem.remedy}", WIDTH, first=" " * 4, rest=" " * 6)
 
 
 def _files(evidence: Any) -> Iterator[str]:
