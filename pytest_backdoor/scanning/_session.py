@@ -207,7 +207,9 @@ class ScanSession:
             )
             return
         if status is None:
-            how = "is gone"
+            # Whatever ended the server, the next child needs none.
+            self._server = None
+            how = "is gone, with the one that had started it"
         elif status < 0:
             how = f"was killed by signal {-status} ({', '.join(filter(None, (name, _KNOWN_SIGNALS.get(name))))})"
         else:
