@@ -1,4 +1,4 @@
-"""Measure what a process of its own costs a model's scan, and write ``isolation.md`` and ``isolation.json`` beside this.
+"""Measure what a process for each model's scan costs, and write ``isolation.md`` and ``isolation.json`` beside this.
 
 Usage: python docs/benchmarks/isolation.py [--models N]      (from the repository)
 """
@@ -97,8 +97,9 @@ def as_markdown(results: dict[str, dict[str, list[float]]], models: int) -> str:
         f"({platform.machine()}, {platform.system()}), load {os.getloadavg()[0]:.1f} at its end, "
         f"Python {platform.python_version()}; "
         + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-        + f". Wall time of one model's scan, n = {models} small ONNX models of random weights (seeds 1 to {models}), the "
-        "three ways in turn. The first model, which pays the imports, is in a column of its own.",
+        + f". Wall time of one model's scan, n = {models} small ONNX models of random weights (seeds 1 to {models}), "
+        "which litmus does not assess once it has asked them all its images; the three ways in turn. The first model, "
+        "which pays the imports, is in a column of its own.",
         "",
         "| checks | process | median s | fastest | slowest | beyond this process, median s | first model |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -17,6 +17,7 @@ from typing import IO, Protocol, Self, cast
 from ..settings import ScanSettings
 from ._fork_server import MOST_BYTES, WORKER
 
+_SECONDS_TO_ANSWER = 10.0
 # What each check imports; what is not listed here, a third party's check for one, the child imports itself.
 _FOR_MODELS = ("numpy", "onnx", "pytest_backdoor.calibration")
 IMPORTS: Mapping[str, tuple[str, ...]] = {
@@ -150,8 +151,8 @@ class ForkServer:
             if self._control is None or number < self._first:
                 return None
             try:
-                # The server waits for nobody longer than that, but may still be importing for a child to come.
-                self._control.settimeout(grace + 60)
+                # A server that does not answer hangs in an import: the child in question never started.
+                self._control.settimeout(grace + _SECONDS_TO_ANSWER)
                 self._control.send(json.dumps({"end": number, "grace": grace}).encode())
                 answer = self._control.recv(MOST_BYTES)
                 self._control.settimeout(None)

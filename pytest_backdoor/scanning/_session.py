@@ -79,7 +79,10 @@ class ScanSession:
         started = time.perf_counter()
         answer = self._ask({"check": check})
         if answer is not None:
-            return Finding.from_json(answer)
+            try:
+                return Finding.from_json(answer)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                self._garbled()
         return Finding(
             check=check,
             behavioural=_is_behavioural(check),
@@ -145,9 +148,12 @@ class ScanSession:
         try:
             return json.loads(line)
         except ValueError:
-            self.close()
-            self._died = f"The process that scanned {self.display} gave a garbled answer; treat the file as hostile."
+            self._garbled()
             return None
+
+    def _garbled(self) -> None:
+        self.close()
+        self._died = f"The process that scanned {self.display} gave a garbled answer; treat the file as hostile."
 
     def _spend(self, seconds: float) -> None:
         if self._remaining is not None:

@@ -84,12 +84,16 @@ def onnx_file(path: Path, *, nodes: list, constants: dict[str, np.ndarray]) -> P
     return path
 
 
-def enormous(path: Path) -> Path:
+def enormous(path: Path, count: int = 2**36) -> Path:
     nodes = [
         helper.make_node("ConstantOfShape", ["size"], ["many"]),
         helper.make_node("ReduceMax", ["many"], ["extra"], keepdims=0),
     ]
-    return onnx_file(path, nodes=nodes, constants={"size": np.array([2**36], np.int64)})
+    return onnx_file(path, nodes=nodes, constants={"size": np.array([count], np.int64)})
+
+
+def large(path: Path) -> Path:
+    return enormous(path, 2**30)
 
 
 def endless(path: Path) -> Path:
@@ -121,6 +125,8 @@ def endless(path: Path) -> Path:
     ("write", "limits", "text"),
     [
         pytest.param(enormous, {}, "net.onnx", marks=linux, id="row_44_256_GiB"),
+        # Unlike the one before, this would be had without the limit.
+        pytest.param(large, {"memory": 2048}, "net.onnx", marks=linux, id="row_44_4_GiB"),
         pytest.param(endless, {"timeout": 4}, "took longer than 4 s", id="row_44_infinite_loop"),
     ],
 )
