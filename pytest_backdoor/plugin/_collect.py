@@ -14,6 +14,7 @@ from ..report import explain
 from ..scanning import display_name
 from ..scanning._sources import HUB_PREFIX
 from ..settings import ScanSettings
+from ._processes import fork_server_of
 from ._settings import RunSettings
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class ModelFile(pytest.File):
         from ..scanning._session import ScanSession
 
         if self._session is None:
-            self._session = ScanSession(self.path, self.display, self.settings, self.config.rootpath)
+            server = fork_server_of(self.config)
+            self._session = ScanSession(self.path, self.display, self.settings, self.config.rootpath, server)
         return self._session
 
     def command(self, check: str) -> str:

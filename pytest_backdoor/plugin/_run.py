@@ -15,7 +15,7 @@ from ..checks import check_names
 from ..errors import SettingsError
 from ..findings import Finding, ModelReport, Outcome, ScanReport, Verdict
 from ..models import MODEL_SUFFIXES
-from ..report import summary_table, write_report
+from ..report import missing_limits, summary_table, write_report
 from ._arguments import ScanTargets, find_targets
 from ._collect import FINDING_KEY, ModelFile
 from ._marker import REPORTS_KEY
@@ -217,7 +217,7 @@ class Recorder:
         terminalreporter.section("backdoor scan")
         if not any(model.findings for model in models):
             terminalreporter.write_line("No model was scanned: no check ran.")
-        for line in summary_table(models):
+        for line in (*summary_table(models), *missing_limits(models)):
             terminalreporter.write_line(line)
         refused = [
             model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not self._accepted(model)
@@ -243,5 +243,5 @@ def _without_seconds(model: ModelReport) -> str:
 
 
 def _model_report(values: dict[str, Any]) -> ModelReport:
-    kept = {name: values[name] for name in ("path", "sha256", "size", "format", "task", "preprocessing")}
+    kept = {name: values[name] for name in ("path", "sha256", "size", "format", "task", "preprocessing", "isolation")}
     return ModelReport(**kept, findings=tuple(Finding.from_json(finding) for finding in values["findings"]))
