@@ -21,7 +21,7 @@ _SECONDS_TO_ANSWER = 10.0
 # What each check imports; what is not listed here, a third party's check for one, the child imports itself.
 _FOR_MODELS = ("numpy", "onnx", "pytest_backdoor.calibration")
 IMPORTS: Mapping[str, tuple[str, ...]] = {
-    "provenance": ("pytest_backdoor.checks.provenance",),
+    "provenance": ("onnx", "pytest_backdoor.checks.provenance"),
     "litmus": (*_FOR_MODELS, "pytest_backdoor.checks.litmus"),
     "margin": (*_FOR_MODELS, "torch", "pytest_backdoor.models.graph", "pytest_backdoor.checks.margin._check"),
     "reversal": (*_FOR_MODELS, "torch", "pytest_backdoor.models.graph", "pytest_backdoor.checks.reversal._check"),
