@@ -36,7 +36,7 @@ source = {{ type = "hf", repo = "org/name", file = "z.onnx", revision = "{"0" * 
 upstream = {{ alg = "sha256", value = "{A}", from = "hf-lfs" }}
 recorded = {{ how = "upstream-match", tool = "pytest-backdoor 0.1.0" }}
 signature = {{ method = "sigstore", bundle = "z.sig", identity = "me", issuer = "https://issuer" }}
-allow = [{{ rule = "weak-upstream-hash", reason = "sha1 only", until = "2027-01-01" }}]
+allow = [{{ rule = "weak-or-short-hash", reason = "sha1 only", until = "2027-01-01" }}]
 
 [[artifact]]
 path = "hf://org/name@main/onnx/model.onnx"
