@@ -12,7 +12,7 @@ from ..checks.provenance._names import locate
 from ..checks.provenance._origin import compare_with_hub
 from ..checks.provenance._sources import source_of
 from ..checks.provenance._verify import verify
-from ..errors import LockError, ModelError
+from ..errors import BackdoorScanError, LockError, ModelError
 from ._shared import DIFFERENT, OK, Run, print_problem, printable, typed_name
 
 GIT_SECONDS = 60
@@ -73,7 +73,7 @@ def _check_online(run: Run, names: list[str], lock: Lock) -> bool:
 def _compare_online(run: Run, artifact: Artifact, lock: Lock) -> bool:
     try:
         moved = compare_with_hub(artifact, locate(artifact.path, lock.folder), run.resolve(lock))
-    except (LockError, ModelError) as error:
+    except BackdoorScanError as error:
         print(printable(f"FAIL  {artifact.path} on the Hub"))
         print(printable(f"      {error}"))
         return False

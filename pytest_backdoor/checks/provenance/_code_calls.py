@@ -101,8 +101,7 @@ def _unread(display: str, reason: str) -> Problem:
 
 
 def _problem(fault: Fault, place: str, function: str) -> Problem:
-    # What a call belongs to may be long or no name at all; its own name says enough then.
-    short = function if function.count(".") <= 3 and "?" not in function else function.rpartition(".")[2]
+    short = ".".join(function.split(".")[-2:]).lstrip(".?")  # with the class or module that it is called on
     return Problem(
         rule=fault.rule,
         message=f"{place}: {short} {fault.text}.",

@@ -94,7 +94,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
 
 def _bound(node: ast.AST) -> Iterable[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return _imported(node)
+        return list(_imported(node))
     if isinstance(node, ast.Name):
         return () if isinstance(node.ctx, ast.Load) else (node.id,)
     if isinstance(node, ast.arg):
