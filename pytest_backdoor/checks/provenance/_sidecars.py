@@ -33,6 +33,8 @@ def _output(output: Any, path: Path) -> PublishedFile:
         raise LockError(
             f"{path} lists no MD5 of {name}; an ETag or checksum of a storage service is no hash of a file."
         )
+    if output.get("hash", "md5") != "md5":
+        raise LockError(f"{path} says that the MD5 of {name} is another hash ('hash'); correct it.")
     if digits.endswith(".dir"):
         raise LockError(f"{path} tracks the folder {name}; track the model file itself.")
     if size is not None and not (isinstance(size, str) and re.fullmatch(r"[0-9]{1,18}", size)):
