@@ -42,8 +42,8 @@ def resolve_upstream(repo: str, file: str, revision: str, *, allow_http: bool = 
     except Exception as error:  # the client raises many types, those of its HTTP library among them
         text = str(error).strip() or type(error).__name__
         raise LockError(f"The Hub gave no answer about {name}: {text.splitlines()[0]}") from error
-    if not COMMIT.fullmatch(commit):
-        raise LockError(f"The Hub's answer about {name} holds no full commit; try again later.")
+    if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(revision) and commit != revision):
+        raise LockError(f"The Hub's answer about {name} holds no full commit or another one; try again later.")
     match = next((entry for entry in found if isinstance(entry, RepoFile) and entry.path == file), None)
     if match is None:
         raise LockError(f"The Hub has no file {name}; correct the name or the revision.")
