@@ -89,7 +89,7 @@ def write(run: Run, entries: list[tuple[Artifact, Path]], *, update: bool = Fals
     for result, (_, path) in zip(results, entries, strict=True):
         print_recorded(result)
         stored = lock.find(result.artifact.path)
-        for problem in run.problems(stored, lock, path) if stored else []:
+        for problem in run.problems(stored, lock, path, result.artifact.sha256) if stored else []:
             if problem.fails:
                 print_problem(problem)
     return OK

@@ -45,7 +45,7 @@ def _check_one(run: Run, name: str, lock: Lock) -> bool:
         path = locate(name, lock.folder)
         verification = verify(name, path, lock)
         if artifact is not None and verification.files[0].status != "missing":
-            problems = run.problems(artifact, lock, path)
+            problems = run.problems(artifact, lock, path, verification.files[0].sha256)
     except ModelError as error:
         reasons: tuple[str, ...] = (str(error),)
     else:

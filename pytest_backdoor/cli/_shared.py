@@ -39,10 +39,13 @@ class Run:
         """Asks the Hub; without TLS only where the lock file's policy allows that."""
         return partial(resolve_upstream, allow_http=lock.policy.get("allow-http", False))
 
-    def problems(self, artifact: Artifact, lock: Lock, path: Path) -> list[Problem]:
-        """What is wrong with what an entry says about the file at ``path``; raises ModelError if it cannot be read."""
+    def problems(self, artifact: Artifact, lock: Lock, path: Path, sha256: str | None) -> list[Problem]:
+        """What is wrong with what an entry says about the file at ``path``; raises ModelError if it cannot be read.
+
+        ``sha256``: of that file, None if it was not computed yet.
+        """
         endpoint = self.environment.get("HF_ENDPOINT", "")
-        return claim_problems(artifact, lock, file_digests(path), self.today, hub_endpoint=endpoint)
+        return claim_problems(artifact, lock, file_digests(path, sha256), self.today, hub_endpoint=endpoint)
 
 
 def printable(text: str) -> str:

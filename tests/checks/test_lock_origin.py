@@ -151,6 +151,14 @@ def test_row_18_a_file_that_is_not_the_hub_s_is_refused(hub, project, capsys):
     assert (project / "models.lock").read_bytes() == before
 
 
+def test_a_typed_sha256_says_more_than_git_s_hash(hub, project):
+    hub.put("m.safetensors", MODEL, lfs=False)
+    assert add("--from", HUB, "--published-hash", f"sha256:{SHA256}") == OK
+    assert stored(project).claims["upstream"]["from"] == "publisher"
+    assert stored(project).claims["source"]["revision"] == COMMIT
+    assert main(["lock", "check"]) == OK
+
+
 @pytest.mark.parametrize("name", ["hf://org/name@gone/m.safetensors", "hf://org/name@main/other.safetensors"])
 def test_what_the_hub_does_not_have_is_refused(hub, project, capsys, name):
     hub.put("m.safetensors", MODEL)

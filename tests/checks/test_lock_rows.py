@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -249,6 +250,14 @@ def test_first_use_is_repeated_in_every_report_and_does_not_fail():
     (problem,) = problems_of(lock, display="shown")
     assert (problem.rule, problem.fails) == ("no-hash-listed", False)
     assert problem.message.startswith("shown was trusted on first use")
+
+
+def test_what_cannot_be_allowed_is_not_allowed_even_by_an_entry_that_no_lock_file_could_hold():
+    allow = [{"rule": "hash-mismatch", "reason": "r", "until": "2999-01-01"}]
+    lock = parsed(entry(source=GOOD_HF, upstream=GOOD_UPSTREAM))
+    forged = replace(lock.artifacts[0], claims=dict(lock.artifacts[0].claims) | {"allow": allow})
+    (problem,) = claim_problems(forged, lock, content_digests(OTHER), TODAY)
+    assert problem.blocks
 
 
 def test_an_exception_allows_its_own_rule_only():

@@ -53,7 +53,7 @@ def normalised_hash(alg: str, text: str) -> str:
         raise LockError(f"There is no hash algorithm {alg!r}; name one of {', '.join(ALGORITHMS)}.")
     label = f"{alg.removesuffix('-prefix')}:"
     digits = text[len(label) :] if text.lower().startswith(label) else text
-    value = digits.lower() if digits.isascii() else digits
+    value = digits.lower()
     problem = hash_problem(alg, value)
     if problem:
         raise LockError(f"The published {alg} {text!r} {problem}; copy it again from where it is published.")
@@ -96,18 +96,19 @@ def content_digests(content: bytes) -> Digests:
     return _Digests(lambda: nullcontext(io.BytesIO(content)))
 
 
-def file_digests(path: Path) -> Digests:
+def file_digests(path: Path, sha256: str | None = None) -> Digests:
     """The digests of a file, each computed when it is first asked for; the call raises ModelError if it cannot be read.
 
-    Every algorithm reads the file again: for commands of a person, not for what opens the model afterwards.
+    ``sha256``: that digest where it was computed already. Every other algorithm reads the file again: for commands of a
+    person, not for what opens the model afterwards.
     """
-    return _Digests(lambda: open_regular(path))
+    return _Digests(lambda: open_regular(path), sha256)
 
 
 class _Digests:
-    def __init__(self, opened: Callable[[], AbstractContextManager[BinaryIO]]) -> None:
+    def __init__(self, opened: Callable[[], AbstractContextManager[BinaryIO]], sha256: str | None = None) -> None:
         self._opened = opened
-        self._known: dict[str, str] = {}
+        self._known: dict[str, str] = {"sha256": sha256} if sha256 else {}
 
     def __call__(self, alg: str) -> str:
         if alg not in self._known:

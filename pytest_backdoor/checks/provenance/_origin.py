@@ -10,7 +10,7 @@ from typing import Any
 from pytest_backdoor.errors import LockError
 
 from ._claims import published_hashes
-from ._digests import SHA256_PREFIX, Digests, file_digests, hash_matches, is_too_short, name_hash
+from ._digests import SHA256_PREFIX, Digests, file_digests, hash_matches, is_strong, is_too_short, name_hash
 from ._lockfile import Artifact
 from ._names import sibling_name
 from ._record import recorded_by
@@ -49,7 +49,11 @@ def with_origin(artifact: Artifact, path: Path, statement: Statement, resolve: R
         claims["upstream"] = dict(statement.upstream)
         _refuse_mismatch(replace(artifact, claims=claims), path)
     if source["type"] == "hf" and not (statement.trust and COMMIT.fullmatch(source["revision"])):
-        claims |= _ask_hub(source, artifact, path, resolve)
+        hub = _ask_hub(source, artifact, path, resolve, artifact.sha256)
+        # A SHA-256 that a person typed says more than git's hash, which is all that the Hub has for small files.
+        claims |= (
+            hub if not _is_strong(statement.upstream) or _is_strong(hub["upstream"]) else {"source": hub["source"]}
+        )
     elif source["type"] == "torch-hub" and not statement.upstream:
         in_name = name_hash(cache_name(source) or "")
         if in_name:
@@ -62,6 +66,10 @@ def with_origin(artifact: Artifact, path: Path, statement: Statement, resolve: R
     result = replace(artifact, claims=claims)
     _refuse_mismatch(result, path)
     return result
+
+
+def _is_strong(upstream: Mapping[str, Any] | None) -> bool:
+    return upstream is not None and is_strong(upstream["alg"], upstream["value"])
 
 
 def _how(claims: Mapping[str, Any], statement: Statement, name: str) -> str:
@@ -78,11 +86,16 @@ def _how(claims: Mapping[str, Any], statement: Statement, name: str) -> str:
     )
 
 
-def _ask_hub(source: Mapping[str, Any], artifact: Artifact, path: Path, resolve: Resolve) -> dict[str, Any]:
-    """Source and upstream as the Hub states them, after comparing the model and its external data with it."""
+def _ask_hub(
+    source: Mapping[str, Any], artifact: Artifact, path: Path, resolve: Resolve, known: str | None = None
+) -> dict[str, Any]:
+    """Source and upstream as the Hub states them, after comparing the model and its external data with it.
+
+    ``known``: the SHA-256 of the file at ``path`` where it was computed already.
+    """
     repo, file, requested = source["repo"], source["file"], source["revision"]
     answer = resolve(repo, file, requested)
-    _compare(artifact.path, answer, file_digests(path))
+    _compare(artifact.path, answer, file_digests(path, known))
     for external in artifact.external:
         location = external.path.removeprefix(artifact.path.rpartition("/")[0]).removeprefix("/")
         theirs = resolve(repo, sibling_name(file, location), answer.commit)
@@ -119,7 +132,7 @@ def _compare(name: str, theirs: Upstream, digests: Digests) -> None:
 
 
 def _refuse_mismatch(artifact: Artifact, path: Path) -> None:
-    digests = file_digests(path)
+    digests = file_digests(path, artifact.sha256)
     for one in published_hashes(artifact):
         if not hash_matches(one.alg, one.value, digests):
             found = digests("sha256" if one.alg == SHA256_PREFIX else one.alg)

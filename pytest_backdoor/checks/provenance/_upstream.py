@@ -29,7 +29,7 @@ def resolve_upstream(repo: str, file: str, revision: str, *, allow_http: bool = 
     ``allow_http``: accept a Hub that is reached without TLS (``HF_ENDPOINT``). Raises LockError if the Hub cannot be
     reached, has no such revision or file, or answers something that is no commit or hash.
     """
-    from huggingface_hub import HfApi, RepoFile
+    from huggingface_hub.hf_api import HfApi, RepoFile
 
     name = f"hf://{repo}@{revision}/{file}"
     api = HfApi()
