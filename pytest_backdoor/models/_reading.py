@@ -58,7 +58,7 @@ def read_file(
             except MemoryError:
                 stream.seek(0)
         if data is None:
-            sha256, size = _hash(stream)
+            sha256, size = _hash(stream, before.st_size)
         after = os.fstat(stream.fileno())
     if _identity(before) != _identity(after) or size != after.st_size:
         raise ModelError(f"{path} changed while it was read; stop what writes to it and try again.")
@@ -97,13 +97,14 @@ def _read(stream: BinaryIO, size: int) -> tuple[bytes, str, int]:
     return held.getvalue(), digest.hexdigest(), position + grown
 
 
-def _hash(stream: BinaryIO) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
+def _hash(stream: BinaryIO, size: int) -> tuple[str, int]:
+    """SHA-256 and length of the content, larger than ``size`` if the file has grown: it may do so for ever."""
+    digest, position = hashlib.sha256(), 0
     room = memoryview(bytearray(CHUNK_BYTES))
-    while count := _into(stream, room):
+    while position <= size and (count := _into(stream, room)):
         digest.update(room[:count])
-        size += count
-    return digest.hexdigest(), size
+        position += count
+    return digest.hexdigest(), position
 
 
 def _into(stream: BinaryIO, room: memoryview) -> int:
