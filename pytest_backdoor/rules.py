@@ -46,6 +46,7 @@ RULES = _table(
     Rule(name="unsafe-serialisation", title="Opening the file would run code", refuses=True),
     Rule(name="ambiguous-archive", title="Readers of this archive disagree on what it holds", refuses=True),
     Rule(name="archive-too-large", title="The archive is much larger than it looks", refuses=True),
+    Rule(name="too-large", title="The file is too large to be looked into", refuses=True),
     Rule(name="malformed-file", title="The file is damaged or was made to confuse its readers", refuses=True),
     Rule(name="inconsistent-tensors", title="Sizes of tensors and of their data do not agree", refuses=True),
     Rule(name="external-data-outside", title="The model reads files that are not its own", refuses=True),

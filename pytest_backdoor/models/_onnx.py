@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +20,7 @@ from ._classifier import (
     require_class_names,
     smallest_probability,
 )
+from ._embedding import embedded, mostly_outside
 from ._graph_range import range_in_graph
 from ._preprocessing import Preprocessing, declares_range, make_preprocessing
 
@@ -33,6 +34,7 @@ ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tens
 # quantised graph a value half-way between two integers goes up here and down there: one step of 1/255 of its range,
 # which later layers carry on.
 TOLERANCE, COARSE_TOLERANCE = 2e-3, 0.05
+FROM_MEMORY = "add_external_initializers_from_files_in_memory"  # not in the oldest releases that are supported
 OUTPUT_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
 # What precedes the message proper: a status, then perhaps the source line and the C++ function that raised it.
 RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:\S+\.(?:h|cc):\d+ .*?\) )?")
@@ -41,16 +43,24 @@ RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:\S+\.(?:h|c
 class OnnxClassifier:
     """An ONNX image classifier; see ``Classifier``.
 
-    ``content`` is the file's bytes with all external data inside: nothing else is opened. Raises ModelError if ONNX
-    Runtime refuses the model or if it is not an image classifier with one input and one output of class scores.
+    ``content`` is the file's bytes, ``external`` those of its external data by location; nothing else is opened. Both
+    were inspected. Raises ModelError if ONNX Runtime refuses the model or if it is not an image classifier with one
+    input and one output of class scores.
     """
 
     thread_safe = True
 
-    def __init__(self, content: bytes, display: str, settings: ScanSettings) -> None:
+    def __init__(
+        self, content: bytes, display: str, settings: ScanSettings, *, external: Mapping[str, bytes] | None = None
+    ) -> None:
         self._content = content
+        self._external = external or {}
         self._display = display
-        self._session = _open_session(content, display)
+        if external:
+            content, outside = _fit_for_session(content, external, display)
+            self._session = _open_session(content, display, outside)
+        else:
+            self._session = _open_session(content, display, {})
         self._programs: dict[tuple[str, Preprocessing], Callable[[torch.Tensor], torch.Tensor]] = {}
         node = _only_input(self._session, display)
         layout, self.input_shape = _image_shape(node, display, settings)
@@ -97,7 +107,8 @@ class OnnxClassifier:
 
         from .graph import is_quantised, torch_program
 
-        model = onnx.ModelProto.FromString(self._content)
+        content = embedded(self._content, self._external, self._display) if self._external else self._content
+        model = onnx.ModelProto.FromString(content)
         program = torch_program(model, device=device)
         preprocessing = self.preprocessing
 
@@ -181,10 +192,23 @@ def _gives_softmax(
         return is_softmax(outputs(torch.from_numpy(probe_images(input_shape)).to(device)).float().cpu().numpy())
 
 
-def _open_session(content: bytes, display: str) -> onnxruntime.InferenceSession:
+def _fit_for_session(content: bytes, external: Mapping[str, bytes], display: str) -> tuple[bytes, Mapping[str, bytes]]:
+    """The model with the external data inside that ONNX Runtime cannot take from memory, and the others."""
+    import onnxruntime
+
+    if hasattr(onnxruntime.SessionOptions, FROM_MEMORY):
+        return mostly_outside(content, external, display)
+    return embedded(content, external, display), {}
+
+
+def _open_session(content: bytes, display: str, outside: Mapping[str, bytes]) -> onnxruntime.InferenceSession:
+    """``outside``: external data by location; the runtime copies what it needs before this returns."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if outside:
+        buffers = list(outside.values())
+        getattr(options, FROM_MEMORY)(list(outside), buffers, [len(buffer) for buffer in buffers])
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackdoorScanError, ModelError
+from ..findings import Problem
+from ..rules import RULES
 from ..settings import ScanSettings
 from ._classifier import Classifier, OpenedModel
-from ._format import open_regular, sniff_stream
+from ._files import MAX_PROTOBUF_BYTES, ModelFiles, SubjectFile, read_model
+from .inspection import inspect
 
 if TYPE_CHECKING:
     import torch
@@ -20,16 +21,6 @@ if TYPE_CHECKING:
     from ._samples import Samples
 
 MODEL_SUFFIXES = (".onnx", ".pt", ".pth", ".safetensors")
-
-REFUSED = {
-    "empty": "is an empty file; fetch or export the model again.",
-    "text": "is a text file, not a model; check the path or fetch the file again.",
-    "html": "is an HTML page, not a model: the download gave an error or a login page; fetch the file again.",
-    "lfs-pointer": "is a Git LFS pointer, not the model itself; run git lfs pull.",
-    "torchscript": "is refused: TorchScript runs code when it is opened. Export to ONNX or save the state dict.",
-    "hdf5": "is an HDF5 file (Keras), which cannot be opened here; export the model to ONNX, say with tf2onnx.",
-    "unknown": "is in no format that can be audited; give an ONNX model, or a state dict (.pt, .pth, .safetensors).",
-}
 
 
 class Subject:
@@ -50,7 +41,8 @@ class Subject:
         network: torch.nn.Module | None = None,
         root: Path | None = None,
     ) -> None:
-        self.display = display
+        # A name that is no text can be neither printed nor put into a report.
+        self.display = display if display.isprintable() else ascii(display)[1:-1]
         self.settings = settings
         self.path = path
         self.root = root
@@ -58,27 +50,50 @@ class Subject:
         self._opening_error: BackdoorScanError | None = None
 
     @cached_property
+    def _read(self) -> ModelFiles:
+        if self.path is None:
+            return ModelFiles(files=())
+        # Half of the memory: whoever opens the model needs its weights a second time.
+        memory = self.settings.memory * 2**20 // 2 or MAX_PROTOBUF_BYTES
+        return read_model(self.path, self.display, keep=min(memory, MAX_PROTOBUF_BYTES), root=self.root)
+
+    @property
+    def files(self) -> tuple[SubjectFile, ...]:
+        """The model file and its external data, each read once; none for a live module.
+
+        What is hashed is what is inspected and opened. Raises ModelError if the model file cannot be read.
+        """
+        return self._read.files
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the files and with what they contain; empty for a live module. Raises as ``files``."""
+        if self.path is None:
+            return ()
+        model, read = self.files[0], self._read
+        inside = [] if model.data is None else inspect(model.format, model.data, self.display, read.external)
+        # Names of external data are judged by whoever reads the files and again with the rest of the content.
+        return tuple(dict.fromkeys((*read.problems, *inside)))
+
+    @property
     def content(self) -> bytes:
-        """The file's bytes, read once: what is hashed is what is opened. Raises ModelError."""
+        """The model file's bytes. Raises ModelError, also if they are too many to be kept."""
         if self.path is None:
             return b""
-        try:
-            with open_regular(self.path) as stream:
-                return stream.read()
-        except MemoryError:
-            raise ModelError(
-                f"{self.display} is larger than the memory that its scan may use; raise --backdoor-memory."
-            ) from None
+        if self.files[0].data is None:
+            self._refuse()
+            raise ModelError(f"{self.display} is larger than what its scan may use; raise --backdoor-memory.")
+        return self.files[0].data
 
-    @cached_property
+    @property
     def sha256(self) -> str | None:
         """The SHA-256 of the file, 64 lower-case hex digits; None for a live module."""
-        return None if self.path is None else hashlib.sha256(self.content).hexdigest()
+        return None if self.path is None else self.files[0].sha256
 
-    @cached_property
+    @property
     def format(self) -> str:
         """What the file holds, by its content: see ``sniff_format``; "unknown", or "module" for a live one."""
-        return "module" if self.path is None else sniff_stream(io.BytesIO(self.content)) or "unknown"
+        return "module" if self.path is None else self.files[0].format or "unknown"
 
     @property
     def classifier(self) -> Classifier:
@@ -127,18 +142,21 @@ class Subject:
             from ._torch import TorchClassifier
 
             return TorchClassifier(self._network, self.display, self.settings)
-        if self.format in REFUSED:
-            raise ModelError(f"{self.display} {REFUSED[self.format]}")
+        self._refuse()
         if self.format == "onnx":
             return self._open_onnx()
         return self._open_state_dict()
 
+    def _refuse(self) -> None:
+        """Raise ModelError if a rule is broken that nobody may open the model against."""
+        for problem in self.problems:
+            if problem.blocks and (RULES[problem.rule].refuses or problem.rule == "missing-file"):
+                raise ModelError(f"{problem.message} {problem.remedy}")
+
     def _open_onnx(self) -> OpenedModel:
-        from ._files import self_contained
         from ._onnx import OnnxClassifier
 
-        assert self.path is not None
-        return OnnxClassifier(self_contained(self.path, self.content), self.display, self.settings)
+        return OnnxClassifier(self.content, self.display, self.settings, external=self._read.external)
 
     def _open_state_dict(self) -> OpenedModel:
         from ._torch import TorchClassifier, load_state_dict
@@ -157,7 +175,7 @@ class Subject:
         try:
             described["format"] = self.format
             described["sha256"] = self.sha256
-            described["size"] = len(self.content) if self.path is not None else None
+            described["size"] = self.files[0].size if self.path is not None else None
             opened: Classifier | None = self.__dict__.get("_opened")
             if opened is not None:
                 described["task"] = {"input_shape": list(opened.input_shape), "classes": opened.classes}

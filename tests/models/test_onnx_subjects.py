@@ -178,16 +178,16 @@ def test_the_word_location_alone_changes_nothing(opened, images):
     np.testing.assert_allclose(opened(model).logits(images), expected_logits(images), atol=1e-5)
 
 
-def test_opening_a_model_imports_neither_onnx_nor_torch(tmp_path):
+def test_opening_a_model_does_not_import_torch(tmp_path):
     path = save(tmp_path / "net.onnx", linear_model())
     program = (
         "import sys; from pathlib import Path; from pytest_backdoor.models import Subject\n"
         "from pytest_backdoor.settings import ScanSettings\n"
         f"print(Subject('net.onnx', ScanSettings(), path=Path({str(path)!r})).classifier.classes)\n"
-        "print(sorted({'onnx', 'torch'} & set(sys.modules)))"
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == [str(CLASSES), "[]"]
+    assert done.stdout.split("\n")[:2] == [str(CLASSES), "False"]
 
 
 @pytest.mark.parametrize("head", ["logits", "softmax", "log-softmax"])

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pytest_backdoor.checks._base import Context
     from pytest_backdoor.models import Subject
 
+REFUSED_PATHS = ("external-data-outside", "unsafe-path")
+
 
 class ProvenanceCheck:
     """Compares the model file and its external data with the lock file; never opens the model itself.
@@ -40,6 +42,9 @@ class ProvenanceCheck:
                 remedy="Scan the file that the model was loaded from.",
             )
         try:
+            refused = next((item for item in subject.problems if item.rule in REFUSED_PATHS), None)
+            if refused is not None:
+                raise ExternalDataError(refused)
             if context.settings.lock is None:
                 return self._without_lock(subject, subject.path)
             return self._with_lock(subject, subject.path, context.root / context.settings.lock)
@@ -52,7 +57,7 @@ class ProvenanceCheck:
 
     def _without_lock(self, subject: Subject, path: Path) -> Finding:
         display = subject.display
-        states = file_states(display, path, subject.content)
+        states = file_states(display, subject.files)
         others = f" (and {len(states) - 1} external data files)" if len(states) > 1 else ""
         return self._finding(
             Outcome.NOT_ASSESSED,
@@ -69,9 +74,9 @@ class ProvenanceCheck:
             return self._finding(
                 Outcome.FAILED,
                 f"{subject.display} is not listed in {lock_path.name}: {error}",
-                evidence=_evidence(lock_path, file_states(subject.display, path, subject.content)),
+                evidence=_evidence(lock_path, file_states(subject.display, subject.files)),
             )
-        verification = verify(name, path, lock, subject.content)
+        verification = verify(name, path, lock, subject.files)
         evidence = _evidence(lock_path, verification.files, verification)
         if verification.problems:
             return self._finding(

@@ -12,7 +12,7 @@ from typing import Any
 
 from pytest_backdoor import __version__
 from pytest_backdoor.errors import LockError, ModelError
-from pytest_backdoor.models._files import hash_file, subject_files
+from pytest_backdoor.models._files import SubjectFile, subject_files
 
 from ._lockfile import Artifact, Lock, LockedFile, read_lock, write_lock
 from ._names import sibling_name
@@ -90,21 +90,21 @@ def new_artifact(name: str, path: Path) -> Artifact:
     for file in files[1:]:
         if file.size is None:
             raise ModelError(f"{file.path}, external data of {path}, does not exist; fetch it too.")
-    sha256, size = (model.sha256, model.size) if model.sha256 else hash_file(path)
-    assert size is not None  # it was read
+    own = _locked(name, model)
     return Artifact(
         path=name,
-        size=size,
-        sha256=sha256,
+        size=own.size,
+        sha256=own.sha256,
         format=kind,
-        external=tuple(_locked(sibling_name(name, file.location or ""), file.path) for file in files[1:]),
+        external=tuple(_locked(sibling_name(name, file.location or ""), file) for file in files[1:]),
         claims={"source": name_source(name) or {"type": "local"}, "recorded": recorded_by("trust-on-first-use")},
     )
 
 
-def _locked(name: str, path: Path) -> LockedFile:
-    sha256, size = hash_file(path)
-    return LockedFile(path=name, size=size, sha256=sha256)
+def _locked(name: str, file: SubjectFile) -> LockedFile:
+    assert file.size is not None  # it was read
+    assert file.sha256 is not None
+    return LockedFile(path=name, size=file.size, sha256=file.sha256)
 
 
 def record(lock_path: Path, artifacts: Iterable[Artifact], *, update: bool = False) -> list[Recorded]:

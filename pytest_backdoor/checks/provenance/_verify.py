@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_backdoor.models._files import SubjectFile, hash_file, subject_files
+from pytest_backdoor.models._files import SubjectFile, subject_files
 
 from ._lockfile import Artifact, Lock, LockedFile
 from ._names import sibling_name
@@ -56,22 +56,22 @@ def lock_format(sniffed: str | None) -> str | None:
     return LOCK_FORMATS.get(sniffed or "")
 
 
-def file_states(name: str, path: Path, content: bytes | None = None) -> tuple[FileState, ...]:
-    """The files of a model that no entry describes, all hashed. Raises as ``verify`` does."""
-    return tuple(_state(_file_name(name, file), file, None, read=True) for file in subject_files(path, content))
+def file_states(name: str, files: Sequence[SubjectFile]) -> tuple[FileState, ...]:
+    """The files of a model that no entry describes."""
+    return tuple(_state(_file_name(name, file), file, None) for file in files)
 
 
-def verify(name: str, path: Path, lock: Lock, content: bytes | None = None) -> Verification:
+def verify(name: str, path: Path, lock: Lock, files: Sequence[SubjectFile] | None = None) -> Verification:
     """Compare the model at ``path``, which the lock calls ``name``, with its entry.
 
-    ``content``: the bytes of the model file where they were read already. Raises ModelError if a file cannot be read,
-    ExternalDataError if the model names external data it must not name.
+    ``files``: what was read of it; None: it is read here, without keeping any content. Raises ModelError if a file
+    cannot be read, ExternalDataError if the model names external data it must not name.
     """
+    files = subject_files(path) if files is None else files
     artifact = lock.find(name)
     if artifact is None:
         problem = f"{name} is not listed in {lock.path.name}."
-        return Verification(name=name, files=file_states(name, path, content), problems=(problem,))
-    files = subject_files(path, content)
+        return Verification(name=name, files=file_states(name, files), problems=(problem,))
     states = (_state(name, files[0], artifact), *_external_states(artifact, files[1:], malformed=files[0].malformed))
     problems = [_problem(name, state) for state in states if state.status != "ok"]
     found = lock_format(files[0].format)
@@ -98,11 +98,9 @@ def _file_name(name: str, file: SubjectFile) -> str:
     return name if file.location is None else sibling_name(name, file.location)
 
 
-def _state(name: str, file: SubjectFile, expected: LockedFile | None, *, read: bool = False) -> FileState:
-    """Compare one file; its content is read only if its size is right, unless ``read`` asks for it anyway."""
+def _state(name: str, file: SubjectFile, expected: LockedFile | None) -> FileState:
+    """Compare one file."""
     sha256, size = file.sha256, file.size
-    if sha256 is None and size is not None and (read or (expected is not None and expected.size == size)):
-        sha256, size = hash_file(file.path)
     if size is None:
         status = "missing"
     elif expected is None:

@@ -1,0 +1,162 @@
+"""Whether an ONNX model's versions and operators are known, and how much its functions unfold to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ._collect import Collector, quoted
+from ._contrib import BUILT_IN
+from ._wire import MalformedError, Message, Reader
+
+# The largest image classifiers have some thousand nodes; more only keeps whoever reads them busy.
+MAX_NODES = 200_000
+STANDARD = ("", "ai.onnx")
+Key = tuple[str, str, str]  # domain, operator, overload
+
+
+@dataclass(slots=True)
+class Scope:
+    """The main graph, or one function: the versions it imports and the operators it calls, with how often."""
+
+    versions: dict[str, int]
+    calls: Counter[Key] = field(default_factory=Counter)
+
+
+@dataclass
+class OperatorCheck:
+    """Gathers versions, functions and nodes while the file is walked through, and judges them at the end."""
+
+    reader: Reader
+    found: Collector
+    main: Scope = field(default_factory=lambda: Scope({}))
+    functions: dict[Key, Scope] = field(default_factory=dict)
+    ir_version: int = 0
+    _nodes: int = 0
+
+    def look(self, message: Message) -> None:
+        """One message of the file; sets the scope of what lies within functions. Raises MalformedError."""
+        name = message.kind.name
+        if name == "ModelProto":
+            self.ir_version = message.integer(1)
+            self.main.versions = self._versions(message, 8)
+            message.scope = self.main
+            if 7 not in message.values:
+                raise MalformedError("it holds no graph")
+        elif name == "FunctionProto":
+            key = _domain(message.text(10)), message.text(1), message.text(13) if 13 in message.kind.fields else ""
+            if key in self.functions:
+                raise MalformedError(f"it defines the function {quoted(key[1])} twice, so readers may disagree")
+            message.scope = self.functions[key] = Scope(self._versions(message, 9))
+        elif name == "NodeProto":
+            self._nodes += 1
+            if self._nodes > MAX_NODES:
+                raise MalformedError(f"it has more than {MAX_NODES:,} operators")
+            overload = message.text(8) if 8 in message.kind.fields else ""
+            message.scope.calls[_domain(message.text(7)), message.text(4), overload] += 1
+
+    def finish(self) -> None:
+        """Judge what was gathered. Raises MalformedError."""
+        self._judge_versions()
+        # Many calls of one function are one question.
+        asked = {
+            (domain, name, self._version(scope, domain))
+            for scope in (self.main, *self.functions.values())
+            for domain, name, overload in scope.calls
+            if (domain, name, overload) not in self.functions
+        }
+        unknown = sorted(key for key in asked if not self._is_known(*key))
+        if unknown:
+            shown = ", ".join(f"{_shown(domain, name)} (version {version})" for domain, name, version in unknown[:5])
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            self.found.add(
+                "custom-operators",
+                f"uses operators that are neither part of ONNX nor built into ONNX Runtime: {shown}{more}",
+                "Such code is never loaded for a scan. Export the model with standard operators.",
+            )
+        for domain, name, _ in self.functions:
+            if self._is_known(domain, name, self._version(self.main, domain)):
+                raise MalformedError(f"it defines {_shown(domain, name)} anew, so readers may disagree on what it does")
+        self._count_nodes()
+
+    def _versions(self, message: Message, number: int) -> dict[str, int]:
+        versions: dict[str, int] = {}
+        for entry in message.children(number, self.reader):
+            domain, version = _domain(entry.text(1)), entry.integer(2)
+            if versions.setdefault(domain, version) != version:
+                raise MalformedError(f"it asks for two versions of the operators {_shown(domain, '*')}")
+        return versions
+
+    def _version(self, scope: Scope, domain: str) -> int:
+        return scope.versions.get(domain, self.main.versions.get(domain, 1))
+
+    @cached_property
+    def _newest(self) -> Mapping[str, int]:
+        import onnx
+
+        known = {domain: newest for domain, (_, newest) in onnx.defs.C.schema_version_map().items()}
+        return known | {"com.microsoft": 1}
+
+    def _judge_versions(self) -> None:
+        import onnx
+
+        remedy = "Upgrade onnx and onnxruntime, or export the model for an older version."
+        if not 1 <= self.ir_version <= onnx.IR_VERSION:
+            text = f"is written in version {self.ir_version} of the format; onnx {onnx.__version__} knows up to "
+            self.found.add("unsupported-version", f"{text}{onnx.IR_VERSION}", remedy)
+        asked = {item for scope in (self.main, *self.functions.values()) for item in scope.versions.items()}
+        for domain, version in sorted(asked):
+            newest = self._newest.get(domain)
+            if newest is not None and not 1 <= version <= newest:
+                text = f"asks for version {version} of the operators {_shown(domain, '*')}; known are 1 to {newest}"
+                self.found.add("unsupported-version", text, remedy)
+
+    def _is_known(self, domain: str, name: str, version: int) -> bool:
+        import onnx
+
+        newest = self._newest.get(domain)
+        if newest is None:
+            return False
+        if name in BUILT_IN.get(domain, ()):
+            return True
+        try:
+            # A version that is too new was reported already; what it is called is judged by the newest one.
+            onnx.defs.get_schema(name, min(max(version, 1), newest), domain)
+        except onnx.defs.SchemaError:
+            return False
+        return True
+
+    def _count_nodes(self) -> None:
+        """Refuse functions that call themselves, and what is too large once every call is written out."""
+        sizes: dict[Key, int] = {}
+        pending: list[Key] = list(self.functions)
+        open_keys: set[Key] = set()
+        while pending:
+            key = pending[-1]
+            inner = [call for call in self.functions[key].calls if call in self.functions and call not in sizes]
+            if key in sizes or not inner:
+                sizes.setdefault(key, self._size(self.functions[key], sizes))
+                open_keys.discard(pending.pop())
+            elif key in open_keys:
+                raise MalformedError(f"its function {_shown(*key[:2])} calls itself")
+            else:
+                open_keys.add(key)
+                pending += inner
+        nodes = self._size(self.main, sizes)
+        if nodes > MAX_NODES:
+            raise MalformedError(f"its functions unfold to more than {MAX_NODES:,} operators")
+
+    def _size(self, scope: Scope, sizes: Mapping[Key, int]) -> int:
+        # More than the most is as bad as any larger number, which could have any number of digits.
+        return min(sum(times * (1 + sizes.get(key, 0)) for key, times in scope.calls.items()), MAX_NODES + 1)
+
+
+def _domain(name: str) -> str:
+    return "" if name in STANDARD else name
+
+
+def _shown(domain: str, name: str) -> str:
+    text = f"{domain or 'ai.onnx'}:{name}"
+    return text if text.isprintable() and len(text) < 80 else quoted(text)

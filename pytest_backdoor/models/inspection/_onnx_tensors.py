@@ -1,0 +1,235 @@
+"""Whether the sizes that a tensor of an ONNX model states agree with the data it has, inside or in another file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+from ._collect import Collector, quoted
+from ._finite import not_finite, unpacked
+from ._locations import KEYS, NUMBER, LocationError, location_of
+from ._wire import MalformedError, Message, Reader, signed
+
+# Fields of onnx.TensorProto.
+DIMS, DATA_TYPE, FLOATS, INT32S, STRINGS, INT64S, NAME, RAW, DOUBLES, UINT64S, EXTERNAL, LOCATION = (
+    *range(1, 3),
+    *range(4, 12),
+    13,
+    14,
+)
+TYPED = {FLOATS: 4, INT32S: 0, STRINGS: 0, INT64S: 0, DOUBLES: 8, UINT64S: 0}
+CONTINUED = bytes(range(0x80, 0x100))  # bytes of a varint that others follow
+MAX_RANK = 64  # numpy's own limit; a product of more numbers than that means nothing
+BITS = {
+    **dict.fromkeys(("INT2", "UINT2"), 2),
+    **dict.fromkeys(("INT4", "UINT4", "FLOAT4E2M1"), 4),
+    **dict.fromkeys(("INT8", "UINT8", "BOOL", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"), 8),
+    "FLOAT8E8M0": 8,
+    **dict.fromkeys(("INT16", "UINT16", "FLOAT16", "BFLOAT16"), 16),
+    **dict.fromkeys(("INT32", "UINT32", "FLOAT"), 32),
+    **dict.fromkeys(("INT64", "UINT64", "DOUBLE", "COMPLEX64"), 64),
+    "COMPLEX128": 128,
+}
+# Where else than in raw_data a type may have its elements (onnx.proto); all other types have them in int32_data.
+FIELDS = {
+    "FLOAT": FLOATS,
+    "COMPLEX64": FLOATS,
+    "STRING": STRINGS,
+    "INT64": INT64S,
+    "DOUBLE": DOUBLES,
+    "COMPLEX128": DOUBLES,
+    "UINT32": UINT64S,
+    "UINT64": UINT64S,
+}
+COMPLEX = ("COMPLEX64", "COMPLEX128")
+REMEDY = "Do not open it; fetch the file again or export the model again."
+EXTERNAL_REMEDY = "Fetch the model and its external data again or export the model again."
+
+
+@dataclass(slots=True)
+class TensorCheck:
+    """Looks at one tensor after another. ``types``: names of the element types by number. ``external``: by location."""
+
+    reader: Reader
+    found: Collector
+    types: Mapping[int, str]
+    external: Mapping[str, bytes]
+    not_finite: list[str] = field(default_factory=list)
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    def look(self, message: Message) -> None:
+        """One onnx.TensorProto. Raises MalformedError."""
+        dims = dims_of(message, self.reader)
+        name = quoted(message.raw(NAME))
+        type_name = self.types.get(message.integer(DATA_TYPE), "")
+        if min(dims, default=0) < 0:
+            self._inconsistent(f"gives the tensor {name} a negative size")
+        elif message.integer(DATA_TYPE) == 0 or not type_name:
+            self._inconsistent(f"gives the tensor {name} the element type {message.integer(DATA_TYPE)}, which is none")
+        elif type_name not in BITS and type_name != "STRING":
+            remedy = "Export it with another element type, or install a newer pytest-backdoor."
+            self.found.add("unsupported-version", f"has a tensor of type {type_name}, which is not known here", remedy)
+        else:
+            self._look_at_data(message, name, type_name, prod(dims))
+
+    def finish(self) -> None:
+        """Report what is told once for all tensors."""
+        if not self.not_finite:
+            return
+        names = ", ".join(self.not_finite[:3])
+        more = f" and {len(self.not_finite) - 3} more" if len(self.not_finite) > 3 else ""
+        self.found.add(
+            "not-finite-weights",
+            f"holds numbers that are infinite or not a number, in {names}{more}",
+            "Fetch or export the model again: such weights hide what the network computes.",
+        )
+
+    def _look_at_data(self, message: Message, name: str, type_name: str, count: int) -> None:
+        sources = [number for number in (RAW, *TYPED) if _has_data(message, number)]
+        if message.integer(LOCATION) == 1:
+            if sources:
+                self._inconsistent(f"has the tensor {name} both inside and in another file")
+            elif type_name == "STRING":
+                self._inconsistent(f"keeps the texts of the tensor {name} in another file, which no reader supports")
+            else:
+                self._look_outside(message, name, type_name, count)
+        elif len(sources) > 1:
+            self._inconsistent(f"gives the data of the tensor {name} twice, so readers may disagree")
+        elif sources == [RAW] and type_name != "STRING":
+            start, end = message.values[RAW][0]
+            self._compare(name, end - start, data_bytes(type_name, count), "bytes")
+            self._look_for_nan(memoryview(message.content)[start:end], name, type_name)
+        elif sources and sources != [FIELDS.get(type_name, INT32S)]:
+            self._inconsistent(f"gives the tensor {name} of type {type_name} data of another type")
+        else:
+            self._look_at_typed(message, name, type_name, count)
+
+    def _look_at_typed(self, message: Message, name: str, type_name: str, count: int) -> None:
+        number = FIELDS.get(type_name, INT32S)
+        data = b"".join(_typed_data(message, number))
+        bits = BITS.get(type_name, 8)
+        if number == STRINGS:
+            self._compare(name, len(message.values.get(STRINGS, ())), count, "texts")
+            return
+        if TYPED[number]:
+            size = TYPED[number]
+            self._compare(name, len(data), count * size * (2 if type_name in COMPLEX else 1), "bytes")
+            self._look_for_nan(memoryview(data), name, type_name)
+            return
+        elements = len(data.translate(None, CONTINUED))
+        if data and data[-1] >= 0x80:
+            raise MalformedError(f"the data of the tensor {name} end in the middle of a number")
+        # Elements of less than a byte are packed by some writers and not by others.
+        if bits >= 8 or elements != data_bytes(type_name, count):
+            self._compare(name, elements, count, "numbers")
+        if type_name in ("FLOAT16", "BFLOAT16") or type_name.startswith("FLOAT8"):
+            try:
+                self._look_for_nan(unpacked(memoryview(data), bits // 8), name, type_name)
+            except ValueError:
+                self._inconsistent(f"gives the tensor {name} a number that its type does not have")
+
+    def _look_outside(self, message: Message, name: str, type_name: str, count: int) -> None:
+        entries = entries_of(message, self.reader)
+        try:
+            location = location_of(entries)
+        except LocationError as error:
+            self.found.add("external-data-outside", str(error), REMEDY)
+            return
+        keys = [key for key, _ in entries]
+        odd = next((key for key in keys if key not in KEYS or keys.count(key) > 1), None)
+        if odd is not None:
+            self.found.add(
+                "malformed-file", f"says {quoted(odd)} of the external data of {name}, which readers differ on"
+            )
+            return
+        if location not in self.external:  # whoever read the files says that and why
+            return
+        content = self.external[location]
+        values = dict(entries)
+        self._look_at_checksum(location, values.get(b"checksum"))
+        extent = _extent(values, len(content), data_bytes(type_name, count))
+        if extent is None:
+            self.found.add(
+                "inconsistent-tensors",
+                f"asks for data of its tensor {name} that {location} does not hold in that place and size",
+                EXTERNAL_REMEDY,
+            )
+        else:
+            self._look_for_nan(memoryview(content)[slice(*extent)], name, type_name)
+
+    def _look_at_checksum(self, location: str, listed: bytes | None) -> None:
+        """The ONNX specification ("External Tensor Data"): SHA-1 of the whole file that ``location`` names."""
+        if listed is None:
+            return
+        if location not in self._digests:
+            self._digests[location] = hashlib.sha1(self.external[location], usedforsecurity=False).hexdigest()
+        if listed.decode("ascii", "replace").lower() != self._digests[location]:
+            text = f"states the checksum {quoted(listed)} for {location}, whose SHA-1 is {self._digests[location]}"
+            self.found.add("hash-mismatch", text, EXTERNAL_REMEDY)
+
+    def _look_for_nan(self, data: memoryview, name: str, type_name: str) -> None:
+        width = max(1, BITS[type_name] // (16 if type_name in COMPLEX else 8))
+        if len(data) % width == 0 and not_finite(data, type_name):
+            self.not_finite.append(name)
+
+    def _compare(self, name: str, found: int, expected: int, what: str) -> None:
+        if found != expected:
+            shown = expected if expected < 1 << 63 else "more than 2^63"
+            self._inconsistent(f"has {found} {what} for the tensor {name}, whose sizes ask for {shown}")
+
+    def _inconsistent(self, text: str) -> None:
+        self.found.add("inconsistent-tensors", text, REMEDY)
+
+
+def dims_of(message: Message, reader: Reader) -> list[int]:
+    """The sizes of an onnx.TensorProto, signed. Raises MalformedError if there are far too many."""
+    dims: list[int] = []
+    for value in message.values.get(DIMS, ()):
+        dims += reader.packed(value, MAX_RANK) if isinstance(value, tuple) else [value]
+        if len(dims) > MAX_RANK:
+            raise MalformedError(f"a tensor has more than {MAX_RANK} dimensions")
+    return [signed(size) for size in dims]
+
+
+def entries_of(message: Message, reader: Reader) -> list[tuple[bytes, bytes]]:
+    """The keys and values that an onnx.TensorProto has on its external data. Raises MalformedError."""
+    return [(entry.raw(1), entry.raw(2)) for entry in message.children(EXTERNAL, reader)]
+
+
+def _has_data(message: Message, number: int) -> bool:
+    values = message.values.get(number, ())
+    return any(not isinstance(value, tuple) or value[1] > value[0] or number == STRINGS for value in values)
+
+
+def _typed_data(message: Message, number: int) -> Iterator[bytes]:
+    """What a field of numbers holds, packed or not, as it would be written packed."""
+    for value in message.values.get(number, ()):
+        if isinstance(value, tuple):
+            yield message.content[value[0] : value[1]]
+        else:
+            yield _as_varint(value)
+
+
+def _as_varint(value: int) -> bytes:
+    written = bytearray()
+    while value >= 0x80:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*written, value])
+
+
+def data_bytes(type_name: str, count: int) -> int:
+    """How many bytes ``count`` elements of an ONNX type take; types of less than a byte share one."""
+    return (count * BITS[type_name] + 7) // 8
+
+
+def _extent(values: Mapping[bytes, bytes], size: int, expected: int) -> tuple[int, int] | None:
+    """Start and end of a tensor in its file of ``size`` bytes; None if that is not there."""
+    if any(values.get(key) and not NUMBER.fullmatch(values[key]) for key in (b"offset", b"length")):
+        return None
+    offset = int(values.get(b"offset") or 0)
+    # Without a length, readers take what the sizes ask for.
+    length = int(values.get(b"length") or expected)
+    return (offset, offset + length) if length == expected and offset + length <= size else None
