@@ -46,7 +46,7 @@ class ProvenanceCheck:
             if refused is not None:
                 raise ExternalDataError(refused)
             if context.settings.lock is None:
-                return self._without_lock(subject, subject.path)
+                return self._without_lock(subject)
             return self._with_lock(subject, subject.path, context.root / context.settings.lock)
         except ExternalDataError as error:
             return self._finding(
@@ -55,7 +55,7 @@ class ProvenanceCheck:
         except (LockError, ModelError) as error:
             return self._finding(Outcome.ERROR, str(error), evidence=_refusal(subject, error))
 
-    def _without_lock(self, subject: Subject, path: Path) -> Finding:
+    def _without_lock(self, subject: Subject) -> Finding:
         display = subject.display
         states = file_states(display, subject.files)
         others = f" (and {len(states) - 1} external data files)" if len(states) > 1 else ""

@@ -21,7 +21,7 @@ class FileState:
     """One file of the model or of its entry, what was found and what was expected.
 
     ``status``: ``ok``, ``changed``, ``missing`` (there is no such file), ``not-listed`` (the entry does not name it) or
-    ``not-named`` (the entry does, the model does not). ``sha256`` is None where a wrong size made reading needless.
+    ``not-named`` (the entry does, the model does not). ``sha256`` is None if there is no such file.
     """
 
     path: str

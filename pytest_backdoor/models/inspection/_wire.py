@@ -14,7 +14,7 @@ from typing import Any
 
 # Readers of protobuf stop at this depth themselves.
 MAX_DEPTH = 100
-# What a reader that builds the messages needs grows with their number: upb takes some 50 times the bytes of a file of
+# What a reader that builds the messages needs grows with their number: upb takes 80 times the bytes of a file of
 # empty ones. The largest exports of image classifiers have some ten thousand messages.
 MAX_MESSAGES = 1_000_000
 MAX_FIELDS = 4_000_000
