@@ -1,37 +1,49 @@
-"""The check that asks: is this the file that was listed, and all of it?"""
+"""The check that asks: is this the file that was published, from where it should come, and safe to open?"""
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_backdoor.checks._base import Cost
-from pytest_backdoor.errors import LockError, ModelError
-from pytest_backdoor.findings import Finding, Outcome
-from pytest_backdoor.models._files import ExternalDataError
+from pytest_backdoor.errors import BackdoorScanError, LockError, ModelError
+from pytest_backdoor.findings import Finding, Outcome, Problem
+from pytest_backdoor.models.hub import HUB_PREFIX
 
-from ._lockfile import read_lock
-from ._names import HUB_PREFIX, file_name
-from ._verify import FileState, Verification, file_states, verify
+from ._digests import content_digests, file_digests
+from ._entry import Circumstances, entry_problems
+from ._hub import subject_hub_problems
+from ._lockfile import Lock, read_lock
+from ._names import file_name
+from ._verify import FileState, Verification, file_states, not_listed, verify
 
 if TYPE_CHECKING:
     from pytest_backdoor.checks._base import Context
     from pytest_backdoor.models import Subject
 
-REFUSED_PATHS = ("external-data-outside", "unsafe-path")
+    from ._digests import Digests
 
 
 class ProvenanceCheck:
-    """Compares the model file and its external data with the lock file; never opens the model itself.
+    """Compares the model's files with what the lock file, the Hub and signatures say of them, and looks into them.
 
-    Passes only if all files are listed and equal. Without a lock file nothing can be said (``not_assessed``); a lock
-    file or a model that cannot be read is an ``error``; everything else fails.
+    Nothing is run or unpickled. Fails if a rule of ``pytest_backdoor.rules`` is broken and the lock file does not allow
+    it; ``Finding.problems`` names each. Passes only if all files are listed and equal. Without a lock file, and with
+    nothing else wrong, nothing can be said (``not_assessed``); a lock file or a model that cannot be read is an
+    ``error``. ``today``: gives the day that exceptions must reach.
     """
 
     name = "provenance"
     behavioural = False
     cost = Cost.FILE
+
+    def __init__(self, *, today: Callable[[], date] = date.today) -> None:
+        self._today = today
 
     def run(self, subject: Subject, context: Context) -> Finding:
         """The finding on one model; raises nothing on account of a bad model or lock file."""
@@ -42,57 +54,68 @@ class ProvenanceCheck:
                 remedy="Scan the file that the model was loaded from.",
             )
         try:
-            refused = next((item for item in subject.problems if item.rule in REFUSED_PATHS), None)
-            if refused is not None:
-                raise ExternalDataError(refused)
-            if context.settings.lock is None:
-                return self._without_lock(subject)
-            return self._with_lock(subject, subject.path, context.root / context.settings.lock)
-        except ExternalDataError as error:
-            return self._finding(
-                Outcome.FAILED, str(error), remedy=_get_again(subject.display), evidence=_refusal(subject, error)
-            )
-        except (LockError, ModelError) as error:
+            return self._of_file(subject, subject.path, context)
+        except ModelError as error:
             return self._finding(Outcome.ERROR, str(error), evidence=_refusal(subject, error))
 
-    def _without_lock(self, subject: Subject) -> Finding:
+    def _of_file(self, subject: Subject, path: Path, context: Context) -> Finding:
+        # What is wrong with the files is said whatever the lock file says, or if it cannot even be read.
+        found = [*subject.problems, *subject_hub_problems(subject)]
+        if context.settings.lock is None:
+            return self._without_lock(subject, found)
+        lock_path = context.root / context.settings.lock
+        try:
+            return self._with_lock(subject, path, read_lock(lock_path), found)
+        except LockError as error:
+            if any(problem.blocks for problem in found):
+                return self._judged(found, _evidence(lock_path, file_states(subject.display, subject.files)))
+            return self._finding(Outcome.ERROR, str(error), evidence=_refusal(subject, error))
+
+    def _without_lock(self, subject: Subject, found: Sequence[Problem]) -> Finding:
         display = subject.display
         states = file_states(display, subject.files)
+        evidence = _evidence(None, states)
+        if any(problem.blocks for problem in found):
+            return self._judged(found, evidence)
         others = f" (and {len(states) - 1} external data files)" if len(states) > 1 else ""
-        return self._finding(
-            Outcome.NOT_ASSESSED,
-            f"There is no lock file to compare {display} with; its SHA-256 is {states[0].sha256}{others}.",
-            remedy="Compare that with what the publisher states, then list the model with: " + _add_command(display),
-            evidence=_evidence(None, states),
+        summary = f"There is no lock file to compare {display} with; its SHA-256 is {states[0].sha256}{others}."
+        remedy = (
+            "Compare that with what the publisher states, then list the model with: pytest-backdoor lock add "
+            f"{shlex.quote(display)}"
         )
+        unlisted = Problem(rule="no-hash-listed", message=summary, remedy=remedy, path=display, fails=False)
+        finding = self._finding(Outcome.NOT_ASSESSED, summary, remedy=remedy, evidence=evidence)
+        return replace(finding, problems=(*found, unlisted))
 
-    def _with_lock(self, subject: Subject, path: Path, lock_path: Path) -> Finding:
-        lock = read_lock(lock_path)
+    def _with_lock(self, subject: Subject, path: Path, lock: Lock, found: Sequence[Problem]) -> Finding:
+        display = subject.display
         try:
-            name = subject.display if subject.display.startswith(HUB_PREFIX) else file_name(path, lock.folder)
+            name = display if display.startswith(HUB_PREFIX) else file_name(path, lock.folder)
         except LockError as error:  # no entry could ever name this file
-            return self._finding(
-                Outcome.FAILED,
-                f"{subject.display} is not listed in {lock_path.name}: {error}",
-                evidence=_evidence(lock_path, file_states(subject.display, subject.files)),
-            )
-        verification = verify(name, path, lock, subject.files)
-        evidence = _evidence(lock_path, verification.files, verification)
-        if verification.problems:
-            return self._finding(
-                Outcome.FAILED,
-                " ".join(verification.problems),
-                remedy=_remedy(verification, subject.display),
-                evidence=evidence,
-            )
-        if verification.undecided:
-            return self._finding(
-                Outcome.ERROR,
-                " ".join(verification.undecided),
-                remedy=f"Review the entry of {name} in {lock_path.name}, or get the published file again.",
-                evidence=evidence,
-            )
-        return self._finding(Outcome.PASSED, _agreement(verification, lock_path.name), evidence=evidence)
+            evidence = _evidence(lock.path, file_states(display, subject.files))
+            return self._judged([*found, not_listed(display, lock.path.name, str(error))], evidence)
+        verification = verify(name, path, lock, subject.files, display=display)
+        circumstances = Circumstances(today=self._today(), hub_endpoint=os.environ.get("HF_ENDPOINT", ""))
+        problems = entry_problems(
+            verification, lock, _digests(subject), circumstances, display=display, found=found
+        )
+        evidence = _evidence(lock.path, verification.files, verification)
+        if any(problem.blocks for problem in problems):
+            return self._judged(problems, evidence)
+        finding = self._finding(Outcome.PASSED, _agreement(verification, lock.path.name), evidence=evidence)
+        return replace(finding, problems=tuple(problems))
+
+    def _judged(self, problems: Sequence[Problem], evidence: dict[str, Any]) -> Finding:
+        """The finding on a model that breaks rules."""
+        blocking = [problem for problem in problems if problem.blocks]
+        remedies = dict.fromkeys(problem.remedy for problem in blocking if problem.remedy)
+        finding = self._finding(
+            Outcome.FAILED,
+            " ".join(dict.fromkeys(problem.message for problem in blocking)),
+            remedy=" ".join(remedies),
+            evidence=evidence,
+        )
+        return replace(finding, problems=tuple(dict.fromkeys(problems)))
 
     def _finding(
         self, outcome: Outcome, summary: str, *, remedy: str = "", evidence: dict[str, Any] | None = None
@@ -105,6 +128,12 @@ class ProvenanceCheck:
             remedy=remedy,
             evidence=evidence or {},
         )
+
+
+def _digests(subject: Subject) -> Digests:
+    """The digests of the model file, of the bytes that were read where they were kept."""
+    model = subject.files[0]
+    return file_digests(model.path, model.sha256) if model.data is None else content_digests(model.data)
 
 
 def _agreement(verification: Verification, lock_name: str) -> str:
@@ -126,21 +155,6 @@ def _evidence(
     return evidence
 
 
-def _refusal(subject: Subject, error: Exception) -> dict[str, Any]:
+def _refusal(subject: Subject, error: BackdoorScanError) -> dict[str, Any]:
     """Evidence where the files could not be compared."""
     return {"files": [{"path": subject.display, "status": "refused", "reason": str(error)}]}
-
-
-def _remedy(verification: Verification, display: str) -> str:
-    if verification.artifact is None:
-        return f"If you trust this file, review it and run: {_add_command(display)}; else get the published file."
-    command = _add_command(display, update=True)
-    return f"If the change is intended, review it and run: {command}; else get the published file again."
-
-
-def _add_command(display: str, *, update: bool = False) -> str:
-    return f"pytest-backdoor lock {'update' if update else 'add'} {shlex.quote(display)}"
-
-
-def _get_again(display: str) -> str:
-    return f"Get the published file of {display} again, or one whose data lie beside it."

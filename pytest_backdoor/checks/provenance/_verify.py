@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_backdoor.findings import Problem
 from pytest_backdoor.models._files import SubjectFile, subject_files
 
 from ._lockfile import Artifact, Lock, LockedFile
@@ -40,14 +42,14 @@ class FileState:
 class Verification:
     """How a model compares with its entry.
 
-    ``problems``: sentences on what differs. ``undecided``: sentences on what could not be verified although all else
-    agrees. Both empty: it is the file that was listed.
+    ``name``: what the lock file calls it. ``paths``: where each of its files lies, by the same kind of name.
+    ``problems``: what differs; none: it is the file that was listed. ``artifact``: its entry, None if it has none.
     """
 
     name: str
     files: tuple[FileState, ...]
-    problems: tuple[str, ...] = ()
-    undecided: tuple[str, ...] = ()
+    paths: Mapping[str, Path]
+    problems: tuple[Problem, ...] = ()
     artifact: Artifact | None = None
 
 
@@ -61,24 +63,53 @@ def file_states(name: str, files: Sequence[SubjectFile]) -> tuple[FileState, ...
     return tuple(_state(_file_name(name, file), file, None) for file in files)
 
 
-def verify(name: str, path: Path, lock: Lock, files: Sequence[SubjectFile] | None = None) -> Verification:
+def verify(
+    name: str, path: Path, lock: Lock, files: Sequence[SubjectFile] | None = None, *, display: str | None = None
+) -> Verification:
     """Compare the model at ``path``, which the lock calls ``name``, with its entry.
 
-    ``files``: what was read of it; None: it is read here, without keeping any content. Raises ModelError if a file
-    cannot be read, ExternalDataError if the model names external data it must not name.
+    ``files``: what was read of it; None: it is read here, without keeping any content. ``display``: how reports name
+    it, if not as the lock file does. Raises ModelError if a file cannot be read, ExternalDataError if the model names
+    external data it must not name.
     """
     files = subject_files(path) if files is None else files
+    paths = {_file_name(name, file): file.path for file in files}
     artifact = lock.find(name)
     if artifact is None:
-        problem = f"{name} is not listed in {lock.path.name}."
-        return Verification(name=name, files=file_states(name, files), problems=(problem,))
+        problem = not_listed(display or name, lock.path.name)
+        return Verification(name=name, files=file_states(name, files), paths=paths, problems=(problem,))
     states = (_state(name, files[0], artifact), *_external_states(artifact, files[1:], malformed=files[0].malformed))
-    problems = [_problem(name, state) for state in states if state.status != "ok"]
-    found = lock_format(files[0].format)
+    problems = [_problem(display or name, name, state) for state in states if state.status != "ok"]
+    problems += _format_problems(artifact, files[0], display or name)
+    return Verification(name=name, files=states, paths=paths, problems=tuple(problems), artifact=artifact)
+
+
+def not_listed(display: str, lock_name: str, why: str = "") -> Problem:
+    """The problem of a model without an entry; ``why``: what keeps it from having one, as sentences."""
+    return Problem(
+        rule="unlocked-file",
+        message=f"{display} is not listed in {lock_name}{f': {why}' if why else '.'}",
+        remedy=f"If you trust this file, review it and run: {_command('add', display)}; else get the published file.",
+        path=display,
+    )
+
+
+def _format_problems(artifact: Artifact, model: SubjectFile, display: str) -> Iterator[Problem]:
+    found = lock_format(model.format)
     if found != artifact.format:
-        problems.append(f"The format of {name} is {files[0].format or 'unknown'}, expected {artifact.format}.")
-    undecided = tuple(_undecided(artifact, files[0]))
-    return Verification(name=name, files=states, problems=tuple(problems), undecided=undecided, artifact=artifact)
+        yield Problem(
+            rule="format-changed",
+            message=f"The format of {display} is {model.format or 'unknown'}, expected {artifact.format}.",
+            remedy=_if_intended(display),
+            path=display,
+        )
+    if model.malformed:
+        yield Problem(
+            rule="malformed-file",
+            message=f"{display} cannot be parsed as ONNX, so its external data are not known.",
+            remedy="Get the published file again.",
+            path=display,
+        )
 
 
 def _external_states(artifact: Artifact, found: Sequence[SubjectFile], *, malformed: bool) -> tuple[FileState, ...]:
@@ -117,25 +148,44 @@ def _state(name: str, file: SubjectFile, expected: LockedFile | None) -> FileSta
     )
 
 
-def _problem(name: str, state: FileState) -> str:
-    """One sentence on a file that is not as listed."""
-    subject = state.path if state.path == name else f"{state.path}, external data of {name},"
+RULE_OF_STATUS = {
+    "missing": "missing-file",
+    "not-listed": "unlocked-file",
+    "not-named": "missing-file",
+    "changed": "hash-mismatch",
+}
+
+
+def _problem(display: str, name: str, state: FileState) -> Problem:
+    """What is wrong with a file that is not as listed."""
+    own = state.path == name
+    subject = display if own else f"{state.path}, external data of {display},"
+    return Problem(
+        rule=RULE_OF_STATUS[state.status],
+        message=f"{subject} {_difference(state)}",
+        remedy=_if_intended(display),
+        path=display if own else state.path,
+    )
+
+
+def _difference(state: FileState) -> str:
     if state.status == "missing":
-        return f"{subject} does not exist."
+        return "does not exist."
     if state.status == "not-listed":
-        return f"{subject} is not listed in the model's entry."
+        return "is not listed in the model's entry."
     if state.status == "not-named":
-        return f"{subject} is listed in the model's entry, but the model no longer names it."
+        return "is listed in the model's entry, but the model no longer names it."
     if state.size != state.expected_size:
-        return f"{subject} changed: {state.size} bytes found, {state.expected_size} bytes expected."
-    return f"{subject} changed: SHA-256 {state.sha256} found, {state.expected_sha256} expected."
+        return f"changed: {state.size} bytes found, {state.expected_size} bytes expected."
+    return f"changed: SHA-256 {state.sha256} found, {state.expected_sha256} expected."
 
 
-def _undecided(artifact: Artifact, model: SubjectFile) -> list[str]:
-    reasons = []
-    if model.malformed:
-        reasons.append(f"{artifact.path} cannot be parsed as ONNX, so its external data are not known.")
-    if "signature" in artifact.claims:
-        # An entry that asks for more than is verified here must not pass as if it had been.
-        reasons.append(f"The entry of {artifact.path} asks for a signature; this version cannot verify one.")
-    return reasons
+def _if_intended(display: str) -> str:
+    return (
+        f"If the change is intended, review it and run: {_command('update', display)}; else get the published file "
+        "again."
+    )
+
+
+def _command(action: str, display: str) -> str:
+    return f"pytest-backdoor lock {action} {shlex.quote(display)}"
