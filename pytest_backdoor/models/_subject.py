@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BackdoorScanError, ModelError
 from ..settings import ScanSettings
 from ._classifier import Classifier, OpenedModel
-from ._format import open_regular, sniff_stream
+from ._format import NEVER_OPENED, open_regular, sniff_stream
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MODEL_SUFFIXES = (".onnx", ".pt", ".pth", ".safetensors")
 
 REFUSED = {
+    **NEVER_OPENED,
     "empty": "is an empty file; fetch or export the model again.",
     "text": "is a text file, not a model; check the path or fetch the file again.",
     "html": "is an HTML page, not a model: the download gave an error or a login page; fetch the file again.",
