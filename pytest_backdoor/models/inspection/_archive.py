@@ -184,7 +184,9 @@ def judge_archive(content: bytes, directory: Directory, problems: Problems) -> d
         try:
             if member.offset != expected:
                 raise BadArchiveError("holds bytes that belong to no member")
-            start = _data_start(content, member)
+            start, same = _data_start(content, member)
+            if not same:
+                problems.add("ambiguous-archive", f"describes a member in two ways: {shown(member.name)}")
             expected = _behind(content, member, start + member.packed)
             if expected > directory.start:
                 raise BadArchiveError(f"holds a member that reaches into the directory: {shown(member.name)}")
@@ -237,8 +239,8 @@ def _judge_sizes(content: bytes, members: tuple[Member, ...], problems: Problems
         problems.add("archive-too-large", f"has {len(content)} bytes and unpacks to {total} bytes")
 
 
-def _data_start(content: bytes, member: Member) -> int:
-    """Where the data of a member begin, behind a local header that agrees with the directory."""
+def _data_start(content: bytes, member: Member) -> tuple[int, bool]:
+    """Where the data of a member begin, behind its local header, and whether that agrees with the directory."""
     header = content[member.offset : member.offset + LOCAL_SIZE]
     if len(header) < LOCAL_SIZE or header[:4] != LOCAL:
         raise BadArchiveError(f"holds no member where its directory says: {shown(member.name)}")
@@ -251,10 +253,7 @@ def _data_start(content: bytes, member: Member) -> int:
         same &= all(value in (0, UNKNOWN32, exact) for value, exact in pairs)
     else:
         same &= crc == member.crc and all(value in (UNKNOWN32, exact) for value, exact in pairs[1:])
-    if not same:
-        raise BadArchiveError(f"describes a member in two ways: {shown(member.name)}")
-    behind: int = start + extra_size
-    return behind
+    return start + extra_size, same
 
 
 def _behind(content: bytes, member: Member, end: int) -> int:

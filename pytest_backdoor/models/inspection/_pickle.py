@@ -101,8 +101,8 @@ class _Machine:
     def number(self, width: int, *, signed: bool = False) -> int:
         return int.from_bytes(self.take(width), "little", signed=signed)
 
-    def line(self) -> bytes:
-        end = self.content.find(b"\n", self.position, self.position + LONGEST_LINE)
+    def line(self, longest: int = LONGEST_LINE) -> bytes:
+        end = self.content.find(b"\n", self.position, self.position + longest)
         if end < 0:
             raise BrokenError("holds a line without an end")
         line = self.content[self.position : end]
@@ -176,13 +176,14 @@ class _Machine:
         self.stack.append(0.0)  # no check needs its value
 
     def push_line(self) -> None:
-        text = self.text_line()
+        text = self.line(len(self.content)).decode("utf-8", "backslashreplace")
         if len(text) < 2 or text[0] not in "\"'" or text[-1] != text[0]:
             raise BrokenError("holds a string without quotes")
-        self.stack.append(text[1:-1])
+        self.stack.append(text[1:-1] if len(text) <= LONGEST_KEPT else Opaque("long string"))
 
     def push_unicode_line(self) -> None:
-        self.stack.append(self.text_line())
+        line = self.line(len(self.content))
+        self.stack.append(_escaped(line) if len(line) <= LONGEST_KEPT else Opaque("long string"))
 
     def push_text1(self) -> None:
         self.stack.append(self.sized(1, _text))
@@ -422,6 +423,13 @@ class _Machine:
 def _text(raw: bytes) -> object:
     try:
         return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise BrokenError("holds text that is none") from None
+
+
+def _escaped(raw: bytes) -> object:
+    try:
+        return raw.decode("raw-unicode-escape")
     except UnicodeDecodeError:
         raise BrokenError("holds text that is none") from None
 

@@ -35,7 +35,9 @@ def shown(name: object) -> str:
     """A name that a file gives, cut short and without anything that a terminal would act on."""
     text = ascii(name) if isinstance(name, (str, bytes)) else f"<{type(name).__name__}>"
     text = text[1:-1] if text.startswith(("'", '"')) else text
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    if len(text) <= LONGEST_NAME:
+        return text
+    return f"{text[: LONGEST_NAME // 2]}…{text[1 - LONGEST_NAME // 2 :]}"  # the end often tells most
 
 
 class Problems:
