@@ -126,6 +126,16 @@ def test_row_08_formats_are_told_apart(content, expected):
     assert sniff_stream(io.BytesIO(content)) == expected
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b"hello, world\n"],
+    ids=["empty", "html", "pointer", "text"],
+)
+def test_what_is_in_the_place_of_a_model(content):
+    problems = inspect_other(content, "m", sniff_stream(io.BytesIO(content)))
+    assert [problem.rule for problem in problems] == ["lfs-pointer-or-error-page"]
+
+
 # What torch writes.
 
 

@@ -8,6 +8,7 @@ first byte, each with its sizes behind its data, then the directory, then an end
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -33,6 +34,7 @@ END, END64, LOCATOR64, ENTRY, LOCAL, BEHIND = (
     b"PK\x07\x08",
 )
 END_SIZE, END64_SIZE, LOCATOR64_SIZE, ENTRY_SIZE, LOCAL_SIZE = 22, 56, 20, 46, 30
+DRIVE = re.compile("[A-Za-z]:")
 LINK, FILE_KIND = 0o120000, 0o170000
 
 Read = Callable[[int, int], bytes]
@@ -211,7 +213,10 @@ def _judge_names(members: tuple[Member, ...], problems: Problems) -> None:
         name = member.name
         parts = name.split("/")
         odd = (
-            "\\" in name or not name.isprintable() or any(part in ("", ".", "..") for part in parts) or ":" in parts[0]
+            "\\" in name
+            or not name.isprintable()
+            or any(part in ("", ".", "..") for part in parts)
+            or DRIVE.match(name)
         )
         if odd or member.link:
             kind = "that is a link" if member.link else "whose name leads elsewhere"

@@ -12,6 +12,12 @@ from ._problems import Problems, inspected
 NPY = b"\x93NUMPY"
 LONGEST_NPY_HEADER = 1 << 16
 OBJECTS = re.compile(rb"""['"][|<>=]?O\d*['"]""")
+IN_PLACE_OF_THE_MODEL = {
+    "empty": "is an empty file",
+    "html": "is an HTML page, perhaps of an error or a login",
+    "lfs-pointer": "is a Git LFS pointer, not the model itself",
+    "text": "is a text file",
+}
 PROGRAMS = {
     "torchscript": "is a TorchScript archive, which is a program",
     "keras": "is a Keras archive, whose layers can be programs",
@@ -21,12 +27,15 @@ PROGRAMS = {
 def inspect_other(content: bytes, display: str, kind: str | None) -> list[Problem]:
     """The problem of a file that ``sniff_stream`` says is of ``kind``, one that cannot be audited.
 
-    Programs and pickles in disguise are ``unsafe-serialisation``, everything else is ``unknown-format``.
+    Programs and arrays of objects are ``unsafe-serialisation``, pages and pointers ``lfs-pointer-or-error-page``,
+    everything else ``unknown-format``.
     """
 
     def look(content: bytes, problems: Problems) -> None:
         if kind in PROGRAMS:
             problems.add("unsafe-serialisation", PROGRAMS[kind])
+        elif kind in IN_PLACE_OF_THE_MODEL:
+            problems.add("lfs-pointer-or-error-page", IN_PLACE_OF_THE_MODEL[kind])
         elif (kind == "npy" and _holds_objects(content)) or (
             kind == "npz" and _archive_holds_objects(content, problems)
         ):

@@ -18,6 +18,7 @@ SAFE_FORM = (
 )
 REMEDIES = MappingProxyType(
     {
+        "lfs-pointer-or-error-page": "Fetch the model itself; for a Git LFS pointer, run git lfs pull.",
         "unknown-format": "Export the model to ONNX, or save its state dict (.pt, .pth, .safetensors).",
         "unsafe-serialisation": SAFE_FORM,
         "unsupported-version": SAVE_AGAIN,

@@ -142,7 +142,9 @@ def _storage_type(kind: object) -> ElementType:
     if not isinstance(kind, Global) or kind.path not in STORAGE_CLASSES:
         raise TypeError
     name = kind.path.rpartition(".")[2]
-    return TYPES[STORAGES[name]] if name in STORAGES else TYPES["uint8"]
+    if name not in STORAGES:  # TypedStorage, which does not say of what
+        raise TypeError
+    return TYPES[STORAGES[name]]
 
 
 def _dtype(value: object) -> ElementType:
