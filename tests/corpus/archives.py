@@ -77,6 +77,28 @@ def _hidden_member(canary: Path) -> bytes:
     return content[:start] + hidden + end
 
 
+def _unlisted_member(canary: Path) -> bytes:
+    """A first data.pkl that the directory does not list: readers of local headers see it, the others the second one."""
+    hidden = archive(pickled(payload(canary)))
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        stream.write(hidden[: hidden.index(b"PK\x03\x04", 4)])
+        file.start_dir = stream.tell()
+        for name, raw in {"data.pkl": GOOD, "data/0": bytes(16), "version": b"3\n"}.items():
+            file.writestr(f"archive/{name}", raw)
+    return stream.getvalue()
+
+
+def _bomb_beside_padding(canary: Path) -> bytes:
+    """The archive as a whole does not grow much, one member does."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("archive/data.pkl", GOOD)
+        file.writestr("archive/data/0", bytes(4 << 20), zipfile.ZIP_DEFLATED)
+        file.writestr("archive/data/1", bytes(1 << 20))
+    return stream.getvalue()
+
+
 def packed(data: bytes, storages: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
@@ -134,6 +156,7 @@ CASES: tuple[Case, ...] = (
     _case(10, "two_folders", lambda canary: _with("data.pkl", pickled(payload(canary)), root="other/")),
     _case(10, "local_name_differs", _local_name),
     _case(10, "hidden_member", _hidden_member),
+    _case(10, "unlisted_member", _unlisted_member),
     _case(10, "unknown_packing", lambda canary: _changed(archive(GOOD), 10, b"\x63\0")),
     _case(11, "parent_folder", lambda canary: _with("../../x", b"x")),
     _case(11, "absolute", lambda canary: _with("/tmp/x", b"x", root="")),
@@ -143,5 +166,6 @@ CASES: tuple[Case, ...] = (
     _case(11, "link", lambda canary: _with("data/1", b"/etc/passwd", attributes=LINK)),
     _case(12, "tensor_bomb", _tensor_bomb, TOO_LARGE),
     _case(12, "pickle_bomb", _pickle_bomb, TOO_LARGE),
+    _case(12, "bomb_beside_padding", _bomb_beside_padding, TOO_LARGE),
     _case(12, "lying_bomb", _lying_bomb),
 )

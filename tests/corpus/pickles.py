@@ -154,9 +154,9 @@ def _old(canary: Path) -> bytes:
     return f"cbuiltins\nopen\n(V{canary}\nVw\ntR.".encode()
 
 
-def laughs(count: int = 40, last: bytes = b"") -> bytes:
+def laughs(count: int = 60) -> bytes:
     """A tuple of two tuples of two tuples...: 2^count values in a few bytes."""
-    return b")q\x00" + b"".join(b"h\x00h\x00\x86q\x00" for _ in range(count)) + last
+    return b")" + b"q\x00h\x00\x86" * count
 
 
 def _fixed(content: bytes) -> Callable[[Path], bytes]:
@@ -228,6 +228,7 @@ CASES: tuple[Case, ...] = (
     *_bomb("text_bomb", b"\x80\x02X" + struct.pack("<I", 0xFFFFFFF0) + b"."),
     *_bomb("number_bomb", b"\x80\x02\x8b" + struct.pack("<I", 0x7FFFFFFF) + b"."),
     *_bomb("frame_bomb", b"\x80\x04\x95" + struct.pack("<Q", 1 << 62) + b"N."),
+    *_bomb("long_number", b"\x80\x02\x8b" + struct.pack("<I", 300) + b"\x01" * 300 + b"."),
     *_bomb("decimal_bomb", b"\x80\x02I" + b"9" * 100_000 + b"\n."),
     _case(7, "deep_list", _fixed(b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."), MALFORMED),
     _case(7, "deep_list_in_archive", _fixed(archive(b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".")), MALFORMED),
