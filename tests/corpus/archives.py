@@ -14,6 +14,7 @@ from .pickles import archive, payload, pickled, tensor
 AMBIGUOUS = frozenset({"ambiguous-archive"})
 TOO_LARGE = frozenset({"archive-too-large"})
 GOOD = pickled(tensor())
+LOCAL_CRC = 14
 # A header of the central directory, and where in it the fields begin that are changed here.
 ENTRY, ENTRY_FLAGS, ENTRY_CRC, ENTRY_SIZE, ENTRY_ATTRIBUTES = b"PK\x01\x02", 8, 16, 24, 38
 
@@ -29,6 +30,11 @@ def _changed(content: bytes, offset: int, raw: bytes, *, header: bytes = ENTRY, 
 
 def _wrong_checksum(canary: Path) -> bytes:
     return _changed(archive(pickled(payload(canary))), ENTRY_CRC, b"\1\2\3\4")
+
+
+def _wrong_checksum_everywhere(canary: Path) -> bytes:
+    """The directory and the local header agree with each other, not with the data."""
+    return _changed(_wrong_checksum(canary), LOCAL_CRC, b"\1\2\3\4", header=b"PK\x03\x04")
 
 
 def _encrypted(canary: Path) -> bytes:
@@ -136,6 +142,7 @@ def _case(row: int, name: str, make: Callable[[Path], bytes], rules: frozenset[s
 LINK = 0o120777 << 16
 CASES: tuple[Case, ...] = (
     _case(9, "wrong_checksum", _wrong_checksum),
+    _case(9, "wrong_checksum_everywhere", _wrong_checksum_everywhere),
     _case(10, "encrypted_flag", _encrypted),
     # It does not begin like an archive any more; torch would not read it as one either.
     _case(
@@ -165,6 +172,9 @@ CASES: tuple[Case, ...] = (
     _case(11, "link", lambda canary: _changed(archive(GOOD), ENTRY_ATTRIBUTES, struct.pack("<I", LINK))),
     _case(12, "tensor_bomb", _tensor_bomb, TOO_LARGE),
     _case(12, "pickle_bomb", _pickle_bomb, TOO_LARGE),
+    _case(
+        12, "many_small_bombs", lambda canary: packed(GOOD, {str(key): bytes(1 << 20) for key in range(32)}), TOO_LARGE
+    ),
     _case(12, "bomb_beside_padding", _bomb_beside_padding, TOO_LARGE),
     _case(12, "lying_bomb", _lying_bomb),
 )
