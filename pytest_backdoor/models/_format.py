@@ -5,17 +5,57 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from pytest_backdoor.errors import ModelError
 
+from .inspection._archive import BadArchiveError, read_directory
+from .inspection._pickle import read_pickle
+from .inspection._torch import is_script
+from .inspection._values import Symbols
+
 HEAD_BYTES = 4096
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-HDF5 = b"\x89HDF\r\n\x1a\n"
+# Formats that are recognised by fixed bytes and never opened: what they are called, where the bytes lie, the bytes.
+MAGIC = (
+    ("lfs-pointer", 0, LFS_POINTER),
+    ("hdf5", 0, b"\x89HDF\r\n\x1a\n"),
+    ("npy", 0, b"\x93NUMPY"),
+    ("gzip", 0, b"\x1f\x8b"),
+    ("bzip2", 0, b"BZh"),
+    ("xz", 0, b"\xfd7zXZ\x00"),
+    ("zstd", 0, b"\x28\xb5\x2f\xfd"),
+    ("lz4", 0, b"\x04\x22\x4d\x18"),
+    ("7z", 0, b"7z\xbc\xaf\x27\x1c"),
+    ("rar", 0, b"Rar!\x1a\x07"),
+    ("gguf", 0, b"GGUF"),
+    ("tar", 257, b"ustar"),
+    ("ort", 4, b"ORTM"),
+    ("tflite", 4, b"TFL3"),
+)
+# All that compressors write as the first two bytes of a zlib stream with the default window.
+ZLIB_HEADS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+AUDITED = frozenset({"onnx", "safetensors", "torch-zip", "pickle"})
+# How the sentence goes on that begins with the name of a file of a format that is recognised but never opened.
+NEVER_OPENED: Mapping[str, str] = MappingProxyType(
+    {
+        **{
+            name: f"is compressed or packed ({name}); unpack it and give the model file itself."
+            for name in ("gzip", "zlib", "bzip2", "xz", "zstd", "lz4", "7z", "rar", "tar", "zip")
+        },
+        "npy": "is a NumPy array, not a model; export the model to ONNX.",
+        "npz": "is an archive of NumPy arrays, not a model; export the model to ONNX.",
+        "keras": "is a Keras archive, whose layers can run code; export the model to ONNX with tf2onnx.",
+        "gguf": "is a GGUF file, which cannot be opened here; export the model to ONNX.",
+        "ort": "is in ONNX Runtime's own format, which cannot be opened here; give the ONNX model it was made from.",
+        "tflite": "is a TensorFlow Lite model, which cannot be opened here; export the model to ONNX with tf2onnx.",
+    }
+)
+STEPS_OF_HEAD = 64
 MAX_SAFETENSORS_HEADER = 100_000_000
 VARINT, LENGTH_DELIMITED = 0, 2
 # Field numbers of onnx.ModelProto and how the wire format encodes them.
@@ -53,9 +93,10 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 def sniff_format(path: Path) -> str | None:
     """What the content of a file is, or None if it is nothing known.
 
-    One of ``onnx``, ``safetensors``, ``torch-zip``, ``torchscript``, ``pickle``, ``hdf5``, ``empty``, ``lfs-pointer``,
-    ``html``, ``text``. The answer is a guess from the first bytes (and the table of contents of an archive): the file
-    may still be malformed. Raises ModelError if the file cannot be read.
+    One of ``AUDITED`` (``onnx``, ``safetensors``, ``torch-zip``, ``pickle``) or what is never opened: ``torchscript``,
+    ``hdf5``, ``empty``, ``lfs-pointer``, ``html``, ``text`` and the keys of ``NEVER_OPENED``. The answer is a guess
+    from the first bytes (and the table of contents of an archive): the file may still be malformed. Raises ModelError
+    if the file cannot be read.
     """
     with open_regular(path) as stream:
         return sniff_stream(stream)
@@ -65,35 +106,58 @@ def sniff_stream(stream: BinaryIO) -> str | None:
     """As ``sniff_format``, for a seekable stream; the position afterwards is undefined."""
     stream.seek(0)
     head = stream.read(HEAD_BYTES)
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _sniff_zip(stream, head)
-    return _sniff_magic(head) or _sniff_safetensors(head) or _sniff_text(head) or ("onnx" if _is_onnx(head) else None)
+    return (
+        _sniff_magic(head)
+        or _sniff_safetensors(head)
+        or _sniff_old_pickle(head)
+        or _sniff_text(head)
+        or ("onnx" if _is_onnx(head) else None)
+    )
 
 
 def _sniff_magic(head: bytes) -> str | None:
     if not head:
         return "empty"
-    if head.startswith(LFS_POINTER):
-        return "lfs-pointer"
-    if head.startswith(HDF5):
-        return "hdf5"
-    # PROTO opcode with a protocol that exists; older pickles look like text and are nothing a model file should be.
-    if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "pickle"
-    return None
+    for name, offset, magic in MAGIC:
+        if head.startswith(magic, offset):
+            return name
+    if head.startswith(ZLIB_HEADS):
+        return "zlib"
+    # PROTO opcode with a protocol that exists; 0 and 1 write none.
+    return "pickle" if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") else None
+
+
+def _sniff_old_pickle(head: bytes) -> str | None:
+    """Pickles of protocol 0 and 1 look like text or like nothing: they are told by being readable as one."""
+    reading = read_pickle(head, 0, Symbols(), STEPS_OF_HEAD)
+    if reading.broken is None:
+        return "pickle" if reading.end == len(head) or reading.steps > 2 else None
+    looks_up = any(all(part.isidentifier() for part in name.split(".")) for name in reading.names)
+    return "pickle" if reading.steps >= STEPS_OF_HEAD or (looks_up and reading.steps > 2) else None
 
 
 def _sniff_zip(stream: BinaryIO, head: bytes) -> str | None:
+    size = stream.seek(0, os.SEEK_END)
+
+    def read(offset: int, length: int) -> bytes:
+        stream.seek(max(0, offset))
+        return stream.read(length)
+
     try:
-        with zipfile.ZipFile(stream) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error):
+        names = [member.name for member in read_directory(read, size).members]
+    except BadArchiveError:
         # A torch file cut short has lost its table of contents: still say what it was meant to be.
-        return "torch-zip" if b"data.pkl" in head else None
+        return "torch-zip" if b"data.pkl" in head or b"data.pkl" in read(size - (1 << 16), 1 << 16) else None
     inner = [name.partition("/")[2] for name in names]
-    if any(name.startswith("code/") or name == "constants.pkl" for name in inner):
+    if any(is_script(name) for name in inner):
         return "torchscript"
-    return "torch-zip" if "data.pkl" in inner else None
+    if "data.pkl" in inner:
+        return "torch-zip"
+    if any(name in names for name in ("config.json", "model.weights.h5")) and "metadata.json" in names:
+        return "keras"
+    return "npz" if names and all(name.endswith(".npy") for name in names) else "zip"
 
 
 def _sniff_safetensors(head: bytes) -> str | None:

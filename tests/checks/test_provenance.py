@@ -465,7 +465,7 @@ def zip_of(*names: str) -> Callable[[Path], None]:
         (b"\x89HDF\r\n\x1a\n\0\0", "hdf5"),
         (b"\x80\x02}q\x00.", "pickle"),
         (b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ", "safetensors"),
-        (b"\x1f\x8b\x08\x00", None),
+        (b"\x1f\x8b\x08\x00", "gzip"),
         (b"\x00" * 100, None),
         (b"\xff" * 100, None),
         (b"PK\x03\x04 cut short", None),
@@ -475,7 +475,7 @@ def zip_of(*names: str) -> Callable[[Path], None]:
         (zip_of("archive/data.pkl", "archive/data/0"), "torch-zip"),
         (zip_of("archive/data.pkl", "archive/code/net.py"), "torchscript"),
         (zip_of("archive/data.pkl", "archive/constants.pkl"), "torchscript"),
-        (zip_of("readme"), None),
+        (zip_of("readme"), "zip"),
     ],
 )
 def test_formats_are_told_by_content(tmp_path, content, expected):

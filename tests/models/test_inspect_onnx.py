@@ -34,8 +34,8 @@ from onnx_builders import SHAPE, linear_model, subject, weights, with_external_d
 from pytest_backdoor.errors import ModelError
 from pytest_backdoor.models import _onnx
 from pytest_backdoor.models.inspection import inspect
-from pytest_backdoor.models.inspection._finite import not_finite, unpacked
 from pytest_backdoor.models.inspection._onnx import inspect_onnx
+from pytest_backdoor.models.inspection._onnx_finite import not_finite, unpacked
 from pytest_backdoor.models.inspection._wire import MAX_DEPTH, MAX_FIELDS, MAX_MESSAGES
 from pytest_backdoor.rules import RULES
 

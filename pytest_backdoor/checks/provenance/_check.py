@@ -96,9 +96,7 @@ class ProvenanceCheck:
             return self._judged([*found, not_listed(display, lock.path.name, str(error))], evidence)
         verification = verify(name, path, lock, subject.files, display=display)
         circumstances = Circumstances(today=self._today(), hub_endpoint=os.environ.get("HF_ENDPOINT", ""))
-        problems = entry_problems(
-            verification, lock, _digests(subject), circumstances, display=display, found=found
-        )
+        problems = entry_problems(verification, lock, _digests(subject), circumstances, display=display, found=found)
         evidence = _evidence(lock.path, verification.files, verification)
         if any(problem.blocks for problem in problems):
             return self._judged(problems, evidence)

@@ -27,11 +27,6 @@ REFUSED = {
         "is an HDF5 file (Keras), which cannot be opened here",
         "Export the model to ONNX, say with tf2onnx.",
     ),
-    "unknown": (
-        UNKNOWN,
-        "is in no format that can be audited",
-        "Give an ONNX model, or a state dict (.pt, .pth, .safetensors).",
-    ),
 }
 
 
@@ -41,12 +36,21 @@ def inspect(kind: str | None, content: bytes, display: str, external: Mapping[st
     ``kind``: what ``sniff_format`` says of it. ``display``: its name in reports. ``external``: of an ONNX model, the
     content of its external data by location. Raises nothing on account of the content; nothing in it is run.
     """
-    name = kind or "unknown"
-    if name in REFUSED:
-        rule, message, remedy = REFUSED[name]
+    if kind in REFUSED:
+        rule, message, remedy = REFUSED[kind]
         return [Problem(rule=rule, message=f"{display} {message}.", remedy=remedy, path=display)]
-    if name == "onnx":
+    if kind == "onnx":
         from ._onnx import inspect_onnx
 
         return inspect_onnx(content, display, external)
-    return []
+    if kind == "safetensors":
+        from ._safetensors import inspect_safetensors
+
+        return inspect_safetensors(content, display)
+    if kind in ("torch-zip", "pickle"):
+        from ._torch import inspect_pickle, inspect_torch_zip
+
+        return (inspect_torch_zip if kind == "torch-zip" else inspect_pickle)(content, display)
+    from ._other import inspect_other
+
+    return inspect_other(content, display, kind)

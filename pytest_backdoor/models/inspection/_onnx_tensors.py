@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 from ._collect import Collector, quoted
-from ._finite import not_finite, unpacked
 from ._locations import KEYS, NUMBER, LocationError, location_of
+from ._onnx_finite import not_finite, unpacked
 from ._wire import MalformedError, Message, Reader, signed
 
 # Fields of onnx.TensorProto.
