@@ -10,10 +10,11 @@ from pathlib import Path
 
 from . import __version__
 from .checks.provenance._lockfile import Artifact, Lock, default_lock_path, read_lock
-from .checks.provenance._names import HUB_PREFIX, file_name, locate
+from .checks.provenance._names import file_name, locate
 from .checks.provenance._record import Recorded, new_artifact, record
 from .checks.provenance._verify import verify
 from .errors import BackdoorScanError, LockError, ModelError, SettingsError
+from .models.hub import HUB_PREFIX
 
 OK, DIFFERENT, WRONG = 0, 1, 2
 TRUST = "recorded as trust-on-first-use: this is the file you have, not proof of who published it"

@@ -21,16 +21,20 @@ from typing import IO, Any, Self
 from ..checks import check_names, load_check
 from ..errors import SettingsError
 from ..findings import Finding, ModelReport, Outcome
+from ..models.hub import HubFile
 from ..settings import ScanSettings
 
 
 class ScanSession:
     """A child process that scans one model file, check by check; use it as a context manager.
 
-    ``path`` is the file, ``display`` its name in reports, ``root`` the folder that relative settings start from.
+    ``path`` is the file, ``display`` its name in reports, ``root`` the folder that relative settings start from,
+    ``hub`` what is known of a file that was fetched from the Hub.
     """
 
-    def __init__(self, path: Path, display: str, settings: ScanSettings, root: Path) -> None:
+    def __init__(
+        self, path: Path, display: str, settings: ScanSettings, root: Path, *, hub: HubFile | None = None
+    ) -> None:
         self.display = display
         self._settings = settings
         self._remaining = settings.timeout or None
@@ -38,6 +42,8 @@ class ScanSession:
         self._description: dict[str, Any] = {}
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         request = {"path": str(path), "display": display, "root": str(root), "settings": settings.to_json()}
+        if hub is not None:
+            request["hub"] = hub.to_json()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pytest_backdoor.scanning._worker"],
             stdin=subprocess.PIPE,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..models import Subject
+from ..models.hub import HubFile
 from ..settings import ScanSettings, make_settings
 from ._engine import Engine
 
@@ -26,7 +27,8 @@ def main() -> None:
     _limit_memory(settings)
     # The factory of a state dict lives in the user's repository.
     sys.path.append(str(root))
-    subject = Subject(opening["display"], settings, path=Path(opening["path"]), root=root)
+    hub = HubFile.from_json(opening["hub"]) if "hub" in opening else None
+    subject = Subject(opening["display"], settings, path=Path(opening["path"]), root=root, hub=hub)
     engine = Engine(subject, settings, root)
     while True:
         request = requests.get()

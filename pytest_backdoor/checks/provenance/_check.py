@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +13,17 @@ from pytest_backdoor.checks._base import Cost
 from pytest_backdoor.errors import LockError, ModelError
 from pytest_backdoor.findings import Finding, Outcome
 from pytest_backdoor.models._files import ExternalDataError
+from pytest_backdoor.models.hub import HUB_PREFIX
 
+from ._hub import file_content, hub_digests, hub_problems
 from ._lockfile import read_lock
-from ._names import HUB_PREFIX, file_name
+from ._names import file_name
 from ._verify import FileState, Verification, file_states, verify
 
 if TYPE_CHECKING:
     from pytest_backdoor.checks._base import Context
     from pytest_backdoor.models import Subject
+    from pytest_backdoor.models.hub import HubFile
 
 
 class ProvenanceCheck:
@@ -33,6 +39,10 @@ class ProvenanceCheck:
 
     def run(self, subject: Subject, context: Context) -> Finding:
         """The finding on one model; raises nothing on account of a bad model or lock file."""
+        finding = self._compare(subject, context)
+        return finding if subject.hub is None else _with_hub(finding, subject, subject.hub)
+
+    def _compare(self, subject: Subject, context: Context) -> Finding:
         if subject.path is None:
             return self._finding(
                 Outcome.NOT_ASSESSED,
@@ -100,6 +110,27 @@ class ProvenanceCheck:
             remedy=remedy,
             evidence=evidence or {},
         )
+
+
+def _with_hub(finding: Finding, subject: Subject, hub: HubFile) -> Finding:
+    """The finding with what is wrong with the model as a file of the Hub, which fails it whatever else was found."""
+    try:
+        problems = hub_problems(hub, hub_digests(hub, partial(_read, subject)), display=subject.display)
+    except ModelError:  # a file that cannot be read is the finding already
+        return finding
+    finding = replace(finding, problems=(*finding.problems, *problems))
+    blocking = [problem for problem in problems if problem.blocks]
+    if not blocking:
+        return finding
+    summary = [*(problem.message for problem in blocking), finding.summary]
+    remedy = [*(problem.remedy for problem in blocking), finding.remedy]
+    return replace(finding, outcome=Outcome.FAILED, summary=" ".join(summary), remedy=" ".join(filter(None, remedy)))
+
+
+def _read(subject: Subject, file: HubFile) -> tuple[int, Iterable[bytes]]:
+    if file is subject.hub:
+        return len(subject.content), [subject.content]
+    return file_content(file.path)
 
 
 def _agreement(verification: Verification, lock_name: str) -> str:
