@@ -112,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def api(self, name: str, rest: list[str], body: bytes) -> None:
         repo = self.repo(name)
-        kind, revision = (rest + ["", "main"])[0] if rest else "revision", rest[1] if len(rest) > 1 else "main"
+        kind, revision = rest if len(rest) == 2 else ("revision", "main")
         commit = repo and self.commit(repo, revision)
         if not repo or not commit:
             return

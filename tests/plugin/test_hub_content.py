@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 
@@ -49,8 +50,6 @@ def test_good_pinned_file(online, pinned):
 
 
 def test_row_18_tampered_on_the_way(online, pinned):
-    import hashlib
-
     online.server.tampered[hashlib.sha256(MODEL).hexdigest()] = TAMPERED
     finding = online.finding(pinned)
     assert (finding["outcome"], rules(finding)) == ("failed", {"hash-mismatch"})

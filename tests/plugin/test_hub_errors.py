@@ -50,6 +50,7 @@ def test_offline_and_not_cached(online, commit, monkeypatch):
     assert online.server.log == []
 
 
+@pytest.mark.slow  # the client tries again for half a minute
 def test_unreachable_and_not_cached(online, commit, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:9")
     assert "https://127.0.0.1:9 cannot be reached" in refused(online, f"hf://{REPO}@{commit}/{FILE}")

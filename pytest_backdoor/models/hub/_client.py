@@ -104,7 +104,8 @@ def explained(name: HubName, error: Exception) -> SettingsError:
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return SettingsError(
-            f"{start} there is no repository {name.repo} or it is private. Check its name, or log in with: hf auth login"
+            f"{start} there is no repository {name.repo} or it is private. Check its name, or log in with: "
+            "hf auth login"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return SettingsError(f"{start} {name.repo} has no revision {name.requested}. Check it.")
