@@ -29,6 +29,11 @@ class HubProject:
         self.scan(name)
         return self.project.findings()[f"{name}::provenance"]
 
+    def fetch(self, name: str) -> None:
+        """Put a model into the cache, as a first scan would."""
+        code = "import sys; from pytest_backdoor.models.hub import fetch; fetch(sys.argv[1])"
+        subprocess.run([sys.executable, "-c", code, name], check=True, capture_output=True)
+
     def lock(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if name != "CI"}
         code = "import sys; from pytest_backdoor.cli import main; sys.exit(main(sys.argv[1:]))"

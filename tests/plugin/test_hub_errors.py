@@ -58,7 +58,7 @@ def test_unreachable_and_not_cached(online, commit, monkeypatch):
 
 def test_unreachable_but_cached(online, commit, monkeypatch):
     name = f"hf://{REPO}@{commit}/{FILE}"
-    online.finding(name)
+    online.fetch(name)
     online.lock("add", name)
     monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:9")
     assert online.finding(name)["outcome"] == "passed"
