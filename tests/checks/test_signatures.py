@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from corpus.signatures import (
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from sigstore_instance import SigstoreInstance
 
 from pytest_backdoor.checks.provenance.signatures import signature_problems
 
@@ -320,9 +322,41 @@ def test_row_46_certificate_of_another_key(tmp_path, authority):
     assert "not made with this key" in reason(tmp_path, table)
 
 
-def replace_certificate(bundle: Path, certificate: x509.Certificate) -> None:
-    import base64
+@pytest.mark.parametrize("place", ["material", "chain", "certificate"])
+def test_row_46_a_second_certificate_in_another_spelling(tmp_path, authority, place):
+    """Somebody else of the same authority signs and shows the certificate of the expected signer."""
+    table = certified(tmp_path, authority)
+    expected = json.loads((tmp_path / "net.sig").read_text())["verificationMaterial"]["x509CertificateChain"]
+    table = certified(tmp_path, authority, extensions=(usage(), mail("other@example.org")))
 
+    def spell(values):
+        material = values["verificationMaterial"]
+        own = material["x509CertificateChain"]
+        if place == "material":
+            values["verificationMaterial"] = {"x509CertificateChain": expected, **material}
+            values["verificationMaterial"]["x509CertificateChain"] = expected
+            values["verificationMaterial"]["x509_certificate_chain"] = own
+        elif place == "chain":
+            material["x509CertificateChain"] = {**expected, "certificates_": own["certificates"]}
+        else:
+            expected["certificates"][0]["raw_bytes"] = own["certificates"][0]["rawBytes"]
+            material["x509CertificateChain"] = expected
+
+    edited(tmp_path / "net.sig", spell)
+    assert "unknown key" in reason(tmp_path, table)
+
+
+def test_row_46_two_kinds_of_signers(tmp_path, authority):
+    table = certified(tmp_path, authority)
+
+    def add_key(values):
+        values["verificationMaterial"]["publicKey"] = {"hint": "ab" * 32}
+
+    edited(tmp_path / "net.sig", add_key)
+    assert "2 ways" in reason(tmp_path, table)
+
+
+def replace_certificate(bundle: Path, certificate: x509.Certificate) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     text = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
@@ -336,61 +370,80 @@ def replace_certificate(bundle: Path, certificate: x509.Certificate) -> None:
 
 
 ISSUER = "https://accounts.example.org"
-ISSUER_V2 = x509.UnrecognizedExtension(
-    x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8"), bytes([0x0C, len(ISSUER)]) + ISSUER.encode()
-)
-ISSUER_V1 = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1"), ISSUER.encode())
 
 
-def by_sigstore(folder: Path, authority, issuer=ISSUER_V2):
-    """A bundle that looks like one of Sigstore, and the trust configuration that the package ships."""
-    import sigstore
-
-    store = Path(sigstore.__file__).parent / "_store" / "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
-    trust = {
-        "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",
-        "trustedRoot": json.loads((store / "trusted_root.json").read_text()),
-        "signingConfig": json.loads((store / "signing_config.v0.2.json").read_text()),
-    }
-    (folder / "trust.json").write_text(json.dumps(trust))
-    table = certified(folder, authority, extensions=(usage(), mail(SIGNER), issuer))
-
-    def as_sigstore(values):
-        (certificate, _) = values["verificationMaterial"].pop("x509CertificateChain")["certificates"]
-        values["verificationMaterial"]["certificate"] = certificate
-
-    edited(folder / "net.sig", as_sigstore)
-    return {
-        "method": "sigstore",
-        "bundle": table["bundle"],
-        "identity": SIGNER,
-        "issuer": ISSUER,
-        "trust-config": "trust.json",
-    }
+def by_sigstore(folder: Path, instance: SigstoreInstance, trust: SigstoreInstance | None = None):
+    """A model signed by way of an instance, and the configuration that trusts it, or another one."""
+    write_good(folder)
+    payload = json.loads((folder / "net.sig").read_text())["dsseEnvelope"]["payload"]
+    bundle = instance.sign(base64.b64decode(payload), SIGNER, ISSUER)
+    (folder / "net.sig").write_text(json.dumps(bundle))
+    (folder / "trust.json").write_text(json.dumps((trust or instance).trust_config()))
+    table = {"method": "sigstore", "bundle": "net.sig", "identity": SIGNER, "issuer": ISSUER}
+    return {**table, "trust-config": "trust.json"}
 
 
-@pytest.mark.parametrize("issuer", [ISSUER_V1, ISSUER_V2], ids=["v1", "v2"])
-def test_row_46_certificate_that_sigstore_did_not_issue(tmp_path, authority, issuer):
-    text = reason(tmp_path, by_sigstore(tmp_path, authority, issuer))
+@pytest.mark.parametrize("age", [0, 400], ids=["today", "certificate long expired"])
+def test_sigstore(tmp_path, age):
+    """Certificates last minutes; the log proves that the signature was made in time."""
+    instance = SigstoreInstance(NOW - age * YEAR / 365)
+    assert problems(tmp_path, by_sigstore(tmp_path, instance)) == []
+
+
+def test_row_46_other_instance(tmp_path):
+    text = reason(tmp_path, by_sigstore(tmp_path, SigstoreInstance(), SigstoreInstance()))
     assert text.startswith("signature-not-verified")
+    assert "Sigstore does not accept it" in text
+
+
+def test_row_46_model_changed_after_sigstore(tmp_path):
+    table = by_sigstore(tmp_path, SigstoreInstance())
+    (tmp_path / MODEL).write_bytes(b"another model")
+    assert "signs other content" in reason(tmp_path, table)
+
+
+def _log_entry(values):
+    return values["verificationMaterial"]["tlogEntries"][0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: _log_entry(values).update(integratedTime="1"),
+        lambda values: _log_entry(values).update(canonicalizedBody="e30="),
+        lambda values: _log_entry(values)["inclusionProof"].update(treeSize="2"),
+        lambda values: values["verificationMaterial"].update(tlogEntries=[]),
+        lambda values: values["dsseEnvelope"]["signatures"][0].update(sig="AAAA"),
+        lambda values: values["verificationMaterial"].pop("certificate"),
+    ],
+    ids=["time", "entry", "proof", "no-entry", "signature", "no-certificate"],
+)
+def test_row_46_damaged_bundle_of_sigstore(tmp_path, change):
+    table = by_sigstore(tmp_path, SigstoreInstance())
+
+    def changed(values):
+        change(values)
+
+    edited(tmp_path / "net.sig", changed)
+    assert reason(tmp_path, table).startswith("signature-not-verified")
 
 
 @pytest.mark.parametrize("change", [{"identity": "other@example.org"}, {"issuer": "https://example.org"}])
-def test_row_46_other_identity_or_issuer(tmp_path, authority, change):
-    text = reason(tmp_path, {**by_sigstore(tmp_path, authority), **change})
+def test_row_46_other_identity_or_issuer(tmp_path, change):
+    text = reason(tmp_path, {**by_sigstore(tmp_path, SigstoreInstance()), **change})
     assert text.startswith("signature-wrong-identity")
     assert next(iter(change.values())) in text
 
 
 @pytest.mark.parametrize("missing", ["trust-config", "identity", "issuer"])
-def test_row_46_incomplete_entry(tmp_path, authority, missing):
-    table = by_sigstore(tmp_path, authority)
+def test_row_46_incomplete_entry(tmp_path, missing):
+    table = by_sigstore(tmp_path, SigstoreInstance())
     del table[missing]
     assert missing in reason(tmp_path, table)
 
 
-def test_row_46_damaged_trust_config(tmp_path, authority):
-    table = by_sigstore(tmp_path, authority)
+def test_row_46_damaged_trust_config(tmp_path):
+    table = by_sigstore(tmp_path, SigstoreInstance())
     (tmp_path / "trust.json").write_text("{}")
     assert reason(tmp_path, table).startswith("signature-not-verified")
 

@@ -280,7 +280,7 @@ CASES: tuple[SignatureCase, ...] = (
     SignatureCase(
         name="empty-material",
         spoil=_edit(lambda bundle: bundle.update(verificationMaterial={})),
-        reason="it is",
+        reason="in 0 ways",
     ),
     SignatureCase(
         name="no-envelope", spoil=_edit(lambda bundle: bundle.pop("dsseEnvelope") and None), reason="'dsseEnvelope'"

@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -25,6 +25,10 @@ MAX_DEPTH = 64
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
+SIGNERS = frozenset({"publicKey", "certificate", "x509CertificateChain"})
+MATERIAL = SIGNERS | {"tlogEntries", "timestampVerificationData"}
+TOP = frozenset({"mediaType", "verificationMaterial", "dsseEnvelope"})
+ENVELOPE = frozenset({"payload", "payloadType", "signatures"})
 # Strings are passed over whole, also one without an end: whatever is in the file, every byte is looked at once.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -60,6 +64,10 @@ def read_bundle(content: bytes) -> Bundle:
     values = read_json(content, "it")
     material = _member(values, "verificationMaterial", dict)
     envelope = _member(values, "dsseEnvelope", dict)
+    for part, known in ((values, TOP), (material, MATERIAL), (envelope, ENVELOPE)):
+        require_known(part, known)
+    if len(SIGNERS & set(material)) != 1:
+        raise UnverifiedError(f"it names its signer in {len(SIGNERS & set(material))} ways instead of one")
     if not _member(envelope, "signatures", list):
         raise UnverifiedError("it holds no signature", "Ask the publisher for the signed bundle.")
     if _member(envelope, "payloadType", str) != PAYLOAD_TYPE:
@@ -136,6 +144,13 @@ def _depth(content: bytes) -> int:
         elif token in (b"]", b"}"):
             depth -= 1
     return deepest
+
+
+def require_known(values: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse other keys: libraries also take another spelling of a key, so that they read what nobody checked."""
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise UnverifiedError(f"it holds the unknown key {unknown[0]!r}")
 
 
 def _member(values: Mapping[str, Any], key: str, kind: type[T]) -> T:

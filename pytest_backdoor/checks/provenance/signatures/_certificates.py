@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ._bundle import require_known
 from ._errors import UnverifiedError
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ def certificates(material: Mapping[str, Any]) -> list[Certificate]:
 
     chain = material.get("x509CertificateChain")
     entries: Any = chain.get("certificates") if isinstance(chain, dict) else [material.get("certificate")]
+    if isinstance(chain, dict):
+        require_known(chain, {"certificates"})
     try:
+        for entry in entries:
+            require_known(entry, {"rawBytes"})
         loaded = [load_der_x509_certificate(base64.b64decode(entry["rawBytes"], validate=True)) for entry in entries]
     except (TypeError, KeyError, ValueError, binascii.Error):
         loaded = []
