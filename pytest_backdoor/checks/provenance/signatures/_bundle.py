@@ -147,7 +147,7 @@ def _depth(content: bytes) -> int:
 
 
 def require_known(values: Mapping[str, Any], known: Collection[str]) -> None:
-    """Refuse other keys: libraries also take another spelling of a key, so that they read what nobody checked."""
+    """Refuse other keys: a library that took another spelling of one would verify what nobody compared here."""
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise UnverifiedError(f"it holds the unknown key {unknown[0]!r}")
