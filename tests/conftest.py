@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pytest_backdoor.calibration import DetectorPack, ReferenceScores, eight_bit, pattern_template, prototype_template
 from pytest_backdoor.checks.litmus import litmus_features
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "hub_project"]
 
 CLASSES, SIZE, REFERENCES = 4, 8, 999
 FAST = ("--backdoor-scan", "--backdoor-checks=provenance,litmus")

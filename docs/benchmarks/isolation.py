@@ -70,7 +70,7 @@ def measure(checks: str, models: int, folder: Path) -> dict[str, list[float]]:
     with ForkServer() as server:
         ways: dict[str, Callable[[Path], ModelReport]] = {
             "in this process": lambda path: scan_here(path, settings),
-            "forked": lambda path: scan_file(path, path.name, settings, folder, server),
+            "forked": lambda path: scan_file(path, path.name, settings, folder, server=server),
             "spawned": lambda path: scan_file(path, path.name, settings, folder),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -10,6 +10,7 @@ from ..checks.provenance._lockfile import Artifact
 from ..checks.provenance._origin import Statement, with_origin
 from ..checks.provenance._record import Recorded, new_artifact, record
 from ..checks.provenance._sources import name_source, source_of
+from ..checks.provenance._verify import verify
 from ..errors import LockError, SettingsError
 from ._shared import OK, Run, name_and_path, print_problem, printable
 from ._statement import typed_exceptions, typed_signature, typed_source, typed_upstream
@@ -88,8 +89,7 @@ def write(run: Run, entries: list[tuple[Artifact, Path]], *, update: bool = Fals
     lock = run.lock()
     for result, (_, path) in zip(results, entries, strict=True):
         print_recorded(result)
-        stored = lock.find(result.artifact.path)
-        for problem in run.problems(stored, lock, path, result.artifact.sha256) if stored else []:
+        for problem in run.problems(verify(result.artifact.path, path, lock), lock, path):
             if problem.fails:
                 print_problem(problem)
     return OK

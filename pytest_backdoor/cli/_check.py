@@ -40,21 +40,17 @@ def check(run: Run) -> int:
 
 def _check_one(run: Run, name: str, lock: Lock) -> bool:
     artifact = lock.find(name)
-    problems = []
     try:
         path = locate(name, lock.folder)
         verification = verify(name, path, lock)
-        if artifact is not None and verification.files[0].status != "missing":
-            problems = run.problems(artifact, lock, path, verification.files[0].sha256)
+        problems = run.problems(verification, lock, path)
     except ModelError as error:
-        reasons: tuple[str, ...] = (str(error),)
-    else:
-        reasons = verification.problems + verification.undecided
-    good = not reasons and not any(problem.blocks for problem in problems)
+        print(printable(f"FAIL  {name}"))
+        print(printable(f"      {error}"))
+        return False
+    good = not any(problem.blocks for problem in problems)
     how = f"  ({artifact.recorded_how})" if artifact and good else ""
     print(printable(f"{'ok   ' if good else 'FAIL '} {name}{how}"))
-    for reason in reasons:
-        print(printable(f"      {reason}"))
     for problem in problems:
         print_problem(problem)
     return good

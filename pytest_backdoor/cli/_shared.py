@@ -10,14 +10,16 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
-from ..checks.provenance._claims import claim_problems
 from ..checks.provenance._digests import file_digests
-from ..checks.provenance._lockfile import Artifact, Lock, read_lock
-from ..checks.provenance._names import HUB_PREFIX, file_name, locate
+from ..checks.provenance._entry import Circumstances, entry_problems
+from ..checks.provenance._lockfile import Lock, read_lock
+from ..checks.provenance._names import file_name, locate
 from ..checks.provenance._origin import Resolve
 from ..checks.provenance._upstream import resolve_upstream
+from ..checks.provenance._verify import Verification
 from ..errors import SettingsError
 from ..findings import Problem
+from ..models.hub import HUB_PREFIX
 
 OK, DIFFERENT, WRONG = 0, 1, 2
 
@@ -39,13 +41,11 @@ class Run:
         """Asks the Hub; without TLS only where the lock file's policy allows that."""
         return partial(resolve_upstream, allow_http=lock.policy.get("allow-http", False))
 
-    def problems(self, artifact: Artifact, lock: Lock, path: Path, sha256: str | None) -> list[Problem]:
-        """What is wrong with what an entry says about the file at ``path``; raises ModelError if it cannot be read.
-
-        ``sha256``: of that file, None if it was not computed yet.
-        """
+    def problems(self, verification: Verification, lock: Lock, path: Path) -> list[Problem]:
+        """Every rule that the model at ``path`` breaks; raises ModelError if it cannot be read."""
+        digests = file_digests(path, verification.files[0].sha256)
         endpoint = self.environment.get("HF_ENDPOINT", "")
-        return claim_problems(artifact, lock, file_digests(path, sha256), self.today, hub_endpoint=endpoint)
+        return entry_problems(verification, lock, digests, Circumstances(today=self.today, hub_endpoint=endpoint))
 
 
 def printable(text: str) -> str:

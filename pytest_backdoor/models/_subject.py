@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._resolution import Resolution
     from ._samples import Samples
+    from .hub import HubFile
 
 MODEL_SUFFIXES = (".onnx", ".pt", ".pth", ".safetensors")
 
@@ -29,7 +30,7 @@ class Subject:
     ``display``: its name as the user knows it. ``path``: its file, None for a live module. ``root``: the folder that
     the ``data`` setting is relative to; None: the clean samples are not asked about the preprocessing. ``classifier``:
     the opened model behind the preprocessing that all checks use; opening it a second time raises the first time's
-    error again.
+    error again. ``hub``: what is known of a file that was fetched from the Hub, None for all others.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Subject:
         path: Path | None = None,
         network: torch.nn.Module | None = None,
         root: Path | None = None,
+        hub: HubFile | None = None,
     ) -> None:
         # A name that is no text can be neither printed nor put into a report.
         self.display = display if display.isprintable() else ascii(display)[1:-1]
         self.settings = settings
         self.path = path
         self.root = root
+        self.hub = hub
         self._network = network
         self._opening_error: BackdoorScanError | None = None
 

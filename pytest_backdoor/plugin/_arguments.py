@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import glob
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from ..errors import SettingsError
 from ..models import MODEL_SUFFIXES
+from ..models.hub import HUB_PREFIX, HubFile, fetch
 from ..scanning import display_name
-from ..scanning._sources import HUB_PREFIX, download
 from ._settings import RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A model from the Hub, ``name`` as it was typed."""
+
+    name: str
+    file: HubFile
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScanTargets:
-    """``roots``: files and folders whose models are scanned. ``names``: display names of files that were fetched."""
+    """``roots``: files and folders whose models are scanned. ``fetched``: those that are from the Hub."""
 
     roots: tuple[Path, ...]
-    names: dict[Path, str]
+    fetched: Mapping[Path, Fetched]
 
     def include(self, path: Path) -> bool:
         """Whether ``path`` is a model file that was asked for, itself or through a folder."""
@@ -31,7 +40,13 @@ class ScanTargets:
 
     def display(self, path: Path, root: Path) -> str:
         """The name of a model in reports and node ids."""
-        return self.names.get(path) or display_name(str(path), path, root)
+        fetched = self.fetched.get(path)
+        return fetched.name if fetched else display_name(str(path), path, root)
+
+    def hub(self, path: Path) -> HubFile | None:
+        """What is known of a model that was fetched from the Hub."""
+        fetched = self.fetched.get(path)
+        return fetched.file if fetched else None
 
 
 def find_targets(config: pytest.Config, settings: RunSettings) -> ScanTargets:
@@ -39,12 +54,12 @@ def find_targets(config: pytest.Config, settings: RunSettings) -> ScanTargets:
 
     Raises SettingsError if nothing is named, or something that does not exist.
     """
-    names: dict[Path, str] = {}
+    fetched: dict[Path, Fetched] = {}
     if config.args_source is pytest.Config.ArgsSource.ARGS:
-        arguments = [found for typed in config.args for found in _expand(typed, config, names)]
+        arguments = [found for typed in config.args for found in _expand(typed, config, fetched)]
         scanned = arguments
     else:
-        scanned = [_fetch(model, names) for model in settings.listed_models()]
+        scanned = [_fetch(model, fetched) for model in settings.listed_models()]
         if not scanned:
             raise SettingsError(
                 "--backdoor-scan has nothing to scan: name a model (pytest --backdoor-scan model.onnx), a folder, or "
@@ -56,12 +71,12 @@ def find_targets(config: pytest.Config, settings: RunSettings) -> ScanTargets:
     config.args[:] = arguments
     base = config.invocation_params.dir
     roots = tuple(Path(os.path.abspath(base / argument.split("::")[0])) for argument in scanned)
-    return ScanTargets(roots=roots, names=names)
+    return ScanTargets(roots=roots, fetched=fetched)
 
 
-def _expand(typed: str, config: pytest.Config, names: dict[Path, str]) -> list[str]:
+def _expand(typed: str, config: pytest.Config, fetched: dict[Path, Fetched]) -> list[str]:
     if typed.startswith(HUB_PREFIX):
-        return [_fetch(typed, names)]
+        return [_fetch(typed, fetched)]
     base = config.invocation_params.dir
     file, separator, rest = typed.partition("::")
     if (base / file).exists():
@@ -81,10 +96,13 @@ def _refuse_brackets(file: str) -> None:
         raise SettingsError(f"pytest cannot collect {file}, since its name holds a [; rename it or scan its folder.")
 
 
-def _fetch(name: str, names: dict[Path, str]) -> str:
+def _fetch(name: str, fetched: dict[Path, Fetched]) -> str:
     if not name.startswith(HUB_PREFIX):
         return name
     model, separator, rest = name.partition("::")
-    path = Path(os.path.abspath(download(model)))
-    names[path] = model
+    file = fetch(model)
+    path = Path(os.path.abspath(file.path))
+    earlier = fetched.setdefault(path, Fetched(name=model, file=replace(file, path=path)))
+    if earlier.name != model:  # reports and the lock file can name it in one way only
+        raise SettingsError(f"{earlier.name} and {model} are the same file at present; name it once, by its commit.")
     return f"{path}{separator}{rest}"

@@ -10,9 +10,9 @@ import pytest
 
 from ..checks import check_names
 from ..findings import Finding, Outcome
+from ..models.hub import HUB_PREFIX, HubFile
 from ..report import explain
 from ..scanning import display_name
-from ..scanning._sources import HUB_PREFIX
 from ..settings import ScanSettings
 from ._processes import fork_server_of
 from ._settings import RunSettings
@@ -37,13 +37,16 @@ class ModelFile(pytest.File):
     display: str
     run: RunSettings
     settings: ScanSettings
+    hub: HubFile | None
     _session: ScanSession | None = None
 
     @classmethod
-    def make(cls, parent: pytest.Collector, path: Path, display: str, run: RunSettings) -> ModelFile:
+    def make(
+        cls, parent: pytest.Collector, path: Path, display: str, run: RunSettings, *, hub: HubFile | None = None
+    ) -> ModelFile:
         """The collector of one model. Its node id is ``display`` also outside of pytest's root folder."""
         node: ModelFile = cls.from_parent(parent, path=path, nodeid=display)
-        node.display, node.run, node.settings = display, run, run.for_model(display)
+        node.display, node.run, node.settings, node.hub = display, run, run.for_model(display), hub
         return node
 
     def collect(self) -> Iterator[CheckItem]:
@@ -57,7 +60,9 @@ class ModelFile(pytest.File):
 
         if self._session is None:
             server = fork_server_of(self.config)
-            self._session = ScanSession(self.path, self.display, self.settings, self.config.rootpath, server)
+            self._session = ScanSession(
+                self.path, self.display, self.settings, self.config.rootpath, server=server, hub=self.hub
+            )
         return self._session
 
     def command(self, check: str) -> str:

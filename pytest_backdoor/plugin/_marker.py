@@ -90,7 +90,8 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
         settings = run.for_model(type(model).__name__, **overrides)
         return settings, scan_network(model, settings, run.root)
     name = os.fspath(model)
-    path = locate(name, base=run.root)
+    source = locate(name, base=run.root)
+    path = source.path
     display = display_name(name, path, run.root)
     settings = run.for_model(display, **overrides)
     cache = config.stash.setdefault(CACHE_KEY, {})
@@ -98,7 +99,7 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     state = path.stat()
     key = (display, settings, state.st_mtime_ns, state.st_size, state.st_ino)
     if key not in cache:
-        cache[key] = scan_file(path, display, settings, run.root, fork_server_of(config))
+        cache[key] = scan_file(path, display, settings, run.root, server=fork_server_of(config), hub=source.hub)
     return settings, cache[key]
 
 

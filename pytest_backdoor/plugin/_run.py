@@ -56,7 +56,7 @@ class ModelCollector:
         if not self._targets.include(file_path):
             return None
         display = self._targets.display(file_path, self._settings.root)
-        return ModelFile.make(parent, file_path, display, self._settings)
+        return ModelFile.make(parent, file_path, display, self._settings, hub=self._targets.hub(file_path))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:

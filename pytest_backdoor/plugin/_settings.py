@@ -15,9 +15,9 @@ import pytest
 
 from ..checks import check_names
 from ..errors import SettingsError
+from ..models.hub import HUB_PREFIX
 from ..report import REPORT_SUFFIXES
 from ..scanning import display_name, with_found_lock
-from ..scanning._sources import HUB_PREFIX
 from ..settings import ScanSettings, make_settings
 
 TABLE = "tool.pytest-backdoor"

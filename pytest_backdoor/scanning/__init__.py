@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..findings import ModelReport, ScanReport
+from ..models.hub import HUB_PREFIX
 from ..settings import ScanSettings, make_settings
-from ._sources import HUB_PREFIX, locate
+from ._sources import locate
 
 if TYPE_CHECKING:
     import torch
 
+    from ..models.hub import HubFile
     from ._processes import ForkServer
 
 LOCK_NAME = "models.lock"
@@ -34,20 +36,30 @@ def scan(
     checked = with_found_lock(make_settings(settings, where="scan()"), folder)
     if isinstance(model, str | os.PathLike):
         name = os.fspath(model)
-        path = locate(name, base=Path.cwd())
-        report = scan_file(path, display_name(name, path, folder), checked, folder)
+        source = locate(name, base=Path.cwd())
+        display = display_name(name, source.path, folder)
+        report = scan_file(source.path, display, checked, folder, hub=source.hub)
     else:
         report = scan_network(model, checked, folder)
     return ScanReport(models=(report,), settings=checked.to_json())
 
 
 def scan_file(
-    path: Path, display: str, settings: ScanSettings, root: Path, server: ForkServer | None = None
+    path: Path,
+    display: str,
+    settings: ScanSettings,
+    root: Path,
+    *,
+    server: ForkServer | None = None,
+    hub: HubFile | None = None,
 ) -> ModelReport:
-    """The report on one model file, named ``display``, scanned in a child process, which ``server`` forks if given."""
+    """The report on one model file, named ``display``, scanned in a child process, which ``server`` forks if given.
+
+    ``hub``: see ``Source``.
+    """
     from ._session import ScanSession
 
-    with ScanSession(path, display, settings, root, server) as session:
+    with ScanSession(path, display, settings, root, server=server, hub=hub) as session:
         return session.report()
 
 

@@ -24,6 +24,7 @@ from typing import IO, Any, Self
 from ..checks import check_names, load_check
 from ..errors import SettingsError
 from ..findings import Finding, ModelReport, Outcome
+from ..models.hub import HubFile
 from ..settings import ScanSettings
 from ._limits import Limits, processor_seconds
 from ._processes import ForkServer, ScanProcess, SpawnedProcess, can_fork, environment, imports_of
@@ -56,11 +57,18 @@ class ScanSession:
     ``path`` is the file, ``display`` its name in reports, ``root`` the folder that relative settings start from. With
     a ``server`` the child is forked from it where that is safe. A check that the child does not survive is an error,
     and the next one is asked in a new child with what is left of the time; when that is used up, all the rest are
-    errors.
+    errors. ``hub``: what is known of a file that was fetched from the Hub.
     """
 
     def __init__(
-        self, path: Path, display: str, settings: ScanSettings, root: Path, server: ForkServer | None = None
+        self,
+        path: Path,
+        display: str,
+        settings: ScanSettings,
+        root: Path,
+        *,
+        server: ForkServer | None = None,
+        hub: HubFile | None = None,
     ) -> None:
         self.display = display
         self._path = path
@@ -72,6 +80,7 @@ class ScanSession:
         self._died: str = ""
         self._description: dict[str, Any] = {}
         self._isolation: Mapping[str, Any] | None = None
+        self._hub = hub
         self._child: _Running | None = None
 
     def run(self, check: str) -> Finding:
@@ -183,6 +192,7 @@ class ScanSession:
             "settings": self._settings.to_json(),
             "limits": asdict(limits),
             "environment": environment(),
+            "hub": None if self._hub is None else self._hub.to_json(),
         }
         self._send(child, opening)
         return child

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SettingsError
-
-HUB_PREFIX = "hf://"
-_HUB_NAME = re.compile(r"hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^/\s]+))?/(?P<file>[^\s]+)")
+from ..models.hub import HUB_PREFIX, HubFile, fetch
 
 
-def locate(name: str, *, base: Path) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model file; ``hub``: what is known of it and its external data if it was fetched from a repository."""
+
+    path: Path
+    hub: HubFile | None = None
+
+
+def locate(name: str, *, base: Path) -> Source:
     """The file that ``name`` means: a path relative to ``base``, or a file of a Hugging Face repository.
 
     Hub files are downloaded into the hub's cache at their first use. Raises SettingsError if there is no such file.
     """
     if name.startswith(HUB_PREFIX):
-        return download(name)
+        hub = fetch(name)
+        return Source(path=hub.path, hub=hub)
     path = base / name
     if not path.exists():
         raise SettingsError(f"There is no model file {name}; check the path.")
-    return path
-
-
-def download(name: str) -> Path:
-    """Download ``hf://owner/repo@revision/file``; the revision is ``main`` if none is given."""
-    match = _HUB_NAME.fullmatch(name)
-    if not match:
-        raise SettingsError(f"{name} is not of the form hf://owner/repo@revision/file.")
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(match["repo"], match["file"], revision=match["revision"] or "main"))
-    except Exception as error:  # the hub's client raises many types, those of its HTTP library among them
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SettingsError(f"{name} could not be downloaded: {reason}") from error
+    return Source(path=path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ..models import Subject
+from ..models.hub import HubFile
 from ..settings import make_settings
 from ._engine import Engine
 from ._limits import Limits, limit_this_process
@@ -34,7 +35,8 @@ def main(process: Literal["forked", "spawned"] = "spawned") -> None:
     _write(answers, {"isolation": isolation.to_json()})
     received = _read_in_background(requests)
     settings = make_settings(opening["settings"], where="the scan's settings")
-    subject = Subject(opening["display"], settings, path=Path(opening["path"]), root=root)
+    hub = None if opening["hub"] is None else HubFile.from_json(opening["hub"])
+    subject = Subject(opening["display"], settings, path=Path(opening["path"]), root=root, hub=hub)
     engine = Engine(subject, settings, root)
     while True:
         request = received.get()

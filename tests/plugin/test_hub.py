@@ -34,7 +34,8 @@ def hub(project, tmp_path_factory, made, monkeypatch):
 def test_model_is_named_as_typed(project, hub):
     result = project.scan(NAME, "-v", "--backdoor-report=report.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert project.outcomes() == {NAME: {"provenance": "not_assessed", "litmus": "failed"}}
+    assert project.outcomes() == {NAME: {"provenance": "failed", "litmus": "failed"}}
+    assert project.findings()[f"{NAME}::provenance"]["problems"][0]["rule"] == "unpinned-revision"
     assert hub() == ["owner/repo v1 folder/model.onnx"]
     result.stdout.fnmatch_lines(
         [

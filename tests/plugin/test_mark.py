@@ -149,7 +149,7 @@ COUNTED = """
 import pytest_backdoor.scanning._session as scans
 started = []
 start = scans.ScanSession.__init__
-scans.ScanSession.__init__ = lambda self, *rest: (started.append(rest[1]), start(self, *rest))[1]
+scans.ScanSession.__init__ = lambda self, *rest, **more: (started.append(rest[1]), start(self, *rest, **more))[1]
 def pytest_terminal_summary(terminalreporter): terminalreporter.write_line(f"scans started: {started}")
 """
 

@@ -54,7 +54,7 @@ def hostile(tmp_path, server_for):
         source = f"import ctypes, os, signal, socket, subprocess, sys, tempfile, time\ndef make():\n    {body}\n"
         (tmp_path / "hostile.py").write_text(source, encoding="utf-8")
         settings = settings_for(factory="hostile:make", input_shape=[3, 6, 5], **values)
-        return scan_file(tmp_path / "net.pt", "net.pt", settings, tmp_path, server_for(how))
+        return scan_file(tmp_path / "net.pt", "net.pt", settings, tmp_path, server=server_for(how))
 
     return run
 
@@ -133,12 +133,12 @@ def endless(path: Path) -> Path:
 def test_row_44_a_small_file_that_wants_everything(tmp_path, made, server_for, how, write, limits, text):
     path = write(tmp_path / "net.onnx")
     assert path.stat().st_size < 2000
-    report = scan_file(path, "net.onnx", settings_for(**limits), tmp_path, server_for(how))
+    report = scan_file(path, "net.onnx", settings_for(**limits), tmp_path, server=server_for(how))
     assert [found.outcome for found in report.findings] == [Outcome.ERROR]
     assert text in report.findings[0].summary
     # The next model is scanned as ever.
     settings = settings_for(pack=str(made / "pack.npz"), fpr=0.01)
-    after = scan_file(made / "clean.onnx", "clean.onnx", settings, tmp_path, server_for(how))
+    after = scan_file(made / "clean.onnx", "clean.onnx", settings, tmp_path, server=server_for(how))
     assert after.verdict == "clean"
     assert after.isolation is not None
     assert after.isolation["process"] == how
@@ -223,7 +223,7 @@ def test_settings_are_relative_to_the_root_all_the_same(tmp_path, made, server_f
     settings = settings_for(
         checks=["provenance", "litmus"], pack="pack.npz", data="data/clean.npz", lock="models.lock", fpr=0.01
     )
-    provenance, litmus = scan_file(root / "clean.onnx", "clean.onnx", settings, root, server_for(how)).findings
+    provenance, litmus = scan_file(root / "clean.onnx", "clean.onnx", settings, root, server=server_for(how)).findings
     assert "models.lock" in provenance.summary
     assert provenance.outcome is not Outcome.ERROR
     assert litmus.outcome is Outcome.PASSED
@@ -272,7 +272,7 @@ def test_a_killed_child_costs_one_check(hostile, how, death, tmp_path, server_fo
     assert "Treat the file as hostile" in first.findings[1].summary
     assert len(first.sha256 or "") == 64
     settings = settings_for(factory="hostile:make", input_shape=[3, 6, 5])
-    with ScanSession(tmp_path / "net.pt", "net.pt", settings, tmp_path, server_for(how)) as session:
+    with ScanSession(tmp_path / "net.pt", "net.pt", settings, tmp_path, server=server_for(how)) as session:
         assert session.run("litmus").outcome is Outcome.ERROR
         assert session.run("provenance").outcome is not Outcome.ERROR
         assert len(session.describe()["sha256"]) == 64
@@ -317,7 +317,7 @@ def test_a_new_child_finds_the_same(made, tmp_path, server_for, how):
     settings = settings_for(pack=str(made / "pack.npz"))
 
     def session():
-        return ScanSession(made / "clean.onnx", "clean.onnx", settings, tmp_path, server_for(how))
+        return ScanSession(made / "clean.onnx", "clean.onnx", settings, tmp_path, server=server_for(how))
 
     with session() as undisturbed:
         expected = undisturbed.run("litmus")
@@ -346,7 +346,7 @@ def test_a_model_that_kills_the_server_does_not_end_the_run(tmp_path, hostile, s
 @pytest.mark.parametrize("checks", [["provenance"], ["litmus"], ["margin"], ["reversal"], None])
 def test_the_server_has_one_thread_and_forks(made, tmp_path, checks):
     settings = make_settings({"checks": checks, "timeout": 60}, where="test")
-    with ForkServer() as server, ScanSession(made / "clean.onnx", "m", settings, tmp_path, server) as session:
+    with ForkServer() as server, ScanSession(made / "clean.onnx", "m", settings, tmp_path, server=server) as session:
         assert session.describe()["isolation"]["process"] == "forked"
 
 
@@ -358,7 +358,7 @@ def test_a_server_that_has_threads_spawns(made, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     settings = settings_for(pack=str(made / "pack.npz"), fpr=0.01)
     with ForkServer() as server:
-        report = scan_file(made / "clean.onnx", "m", settings, tmp_path, server)
+        report = scan_file(made / "clean.onnx", "m", settings, tmp_path, server=server)
         assert report.isolation is not None
         assert report.isolation["process"] == "spawned"
         assert report.verdict == "clean"
@@ -388,7 +388,7 @@ root = Path(sys.argv[1])
 settings = make_settings(
     dict(checks=["litmus"], factory="hostile:make", input_shape=[3, 6, 5], timeout=0), where="test"
 )
-scan_file(root / "net.pt", "net.pt", settings, root, ForkServer() if sys.argv[2] == "forked" else None)
+scan_file(root / "net.pt", "net.pt", settings, root, server=ForkServer() if sys.argv[2] == "forked" else None)
 """
 
 
@@ -444,7 +444,7 @@ def test_what_a_model_started_ends_with_its_scan(hostile, tmp_path):
 @linux
 def test_closing_the_server_ends_its_children(tmp_path, made):
     server = ForkServer()
-    session = ScanSession(made / "clean.onnx", "m", settings_for(), tmp_path, server)
+    session = ScanSession(made / "clean.onnx", "m", settings_for(), tmp_path, server=server)
     session.run("provenance")
     server.close()
     assert session.run("provenance").outcome is Outcome.ERROR

@@ -8,10 +8,11 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_backdoor.models.hub import parse_hub_name
 from pytest_backdoor.rules import RULES
 
 from ._digests import ALGORITHMS, SHA256_PREFIX, hash_problem
-from ._names import HUB_NAME, name_problem
+from ._names import name_problem
 from ._tables import InvalidLockError, check_table, one_of
 
 RECORDED_HOW = ("trust-on-first-use", "upstream-match", "signature")
@@ -96,10 +97,10 @@ def check_source(source: Mapping[str, Any], where: str) -> None:
 
 def _check_hub_name(path: str, source: Mapping[str, str], where: str) -> None:
     """Check that the source of an ``hf://`` name is what the name says, or it could hide what is really fetched."""
-    match = HUB_NAME.fullmatch(path)
-    if match is None:
+    name = parse_hub_name(path)
+    if name is None:
         return
-    if source["type"] != "hf" or (source["repo"], source["file"]) != (match["repo"], match["file"]):
+    if source["type"] != "hf" or (source["repo"], source["file"]) != (name.repo, name.file):
         raise InvalidLockError(f"{where} is another repository or file than the entry's name")
 
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 
 from pytest_backdoor.errors import LockError, ModelError
 from pytest_backdoor.models._files import DRIVE
-
-HUB_PREFIX = "hf://"
-HUB_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@\s]+))?/(?P<file>.+)")
+from pytest_backdoor.models.hub import HUB_PREFIX, parse_hub_name
 
 
 def name_problem(name: str) -> str | None:
     """Why ``name`` cannot stand in a lock file, as the end of a sentence; None if it can."""
     if name.startswith(HUB_PREFIX):
-        match = HUB_NAME.fullmatch(name)
-        if match is None:
-            return "is not of the form hf://owner/repo@revision/file"
-        return name_problem(match["file"])
+        parsed = parse_hub_name(name)
+        return name_problem(parsed.file) if parsed else "is not of the form hf://owner/repo@revision/file"
     if not name or not name.isprintable() or "\\" in name:
         return "is empty or holds a backslash, a control character or bytes that are no text"
     if name.startswith("/") or DRIVE.match(name) or "://" in name:
@@ -75,15 +70,15 @@ def locate(name: str, folder: Path) -> Path:
     """
     if not name.startswith(HUB_PREFIX):
         return folder / name
-    match = HUB_NAME.fullmatch(name)
-    if match is None or name_problem(name):
+    parsed = parse_hub_name(name)
+    if parsed is None or name_problem(name):
         raise ModelError(f"{name} is not of the form hf://owner/repo@revision/file; correct the name.")
     from huggingface_hub import try_to_load_from_cache
 
-    repo, revision, file = match["repo"], match["revision"] or "main", match["file"]
-    found = try_to_load_from_cache(repo, file, revision=revision)
+    found = try_to_load_from_cache(parsed.repo, parsed.file, revision=parsed.requested)
     if not isinstance(found, str):
         raise ModelError(
-            f"{name} is not in the local cache; fetch it with: hf download {repo} {file} --revision {revision}"
+            f"{name} is not in the local cache; fetch it with: hf download {parsed.repo} {parsed.file} "
+            f"--revision {parsed.requested}"
         )
     return Path(found)

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pytest_backdoor.errors import LockError
+from pytest_backdoor.models.hub import HUB_PREFIX, parse_hub_name
 
 from ._claims_schema import check_source
 from ._lockfile import Artifact
-from ._names import HUB_NAME, HUB_PREFIX
 from ._tables import InvalidLockError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")  # anything else, upper case and short forms too, is a branch or a tag to the Hub
@@ -33,11 +33,10 @@ def source_of(artifact: Artifact) -> Mapping[str, Any]:
 
 def name_source(name: str) -> dict[str, Any] | None:
     """The source that an ``hf://`` name means; None for every other name."""
-    match = HUB_NAME.fullmatch(name)
-    if match is None:
+    parsed = parse_hub_name(name)
+    if parsed is None:
         return None
-    revision = unquote(match["revision"] or "main")
-    return {"type": "hf", "repo": match["repo"], "file": match["file"], "revision": revision}
+    return {"type": "hf", "repo": parsed.repo, "file": parsed.file, "revision": parsed.requested}
 
 
 def parse_source(text: str) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+"""The only place that talks to the Hub; every failure becomes a SettingsError with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_backdoor.errors import SettingsError
+
+from ._cache import SHA1, SHA256
+from ._file import Upstream
+from ._name import DEFAULT_REVISION, HubName, is_commit
+
+
+class NoSuchHubFileError(SettingsError):
+    """The repository has no such file at this revision."""
+
+
+def endpoint() -> str:
+    """The address of the Hub, as ``HF_ENDPOINT`` gave it when the client was imported."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids all requests."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def download(name: HubName) -> Path:
+    """The file in the Hub's cache, downloaded if it is not there yet.
+
+    The client compares no hash, and asks nothing at all about a pinned file that it has. Raises SettingsError.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name.repo, name.file, revision=name.requested))
+    except Exception as error:  # the hub's client raises many types, those of its HTTP library among them
+        raise explained(name, error) from error
+
+
+def listed_hashes(name: HubName, commit: str, files: Iterable[str]) -> Mapping[str, Upstream]:
+    """What the Hub lists at a commit for the files among ``files`` that it has. Raises SettingsError."""
+    from huggingface_hub import HfApi
+
+    try:
+        entries = HfApi().get_paths_info(name.repo, list(files), revision=commit)
+    except Exception as error:
+        raise explained(name, error) from error
+    found = ((str(entry.path), _upstream(entry, commit)) for entry in entries)
+    return {path: upstream for path, upstream in found if upstream is not None}
+
+
+def _upstream(entry: Any, commit: str) -> Upstream | None:
+    """The hash in a ``RepoFile``; which algorithm it is of follows from its place, never from its length."""
+    lfs, blob = getattr(entry, "lfs", None), getattr(entry, "blob_id", None)
+    if lfs is not None:
+        value, alg, form = lfs.sha256, "sha256", SHA256
+    else:
+        value, alg, form = blob, "git-blob-sha1", SHA1
+    if not isinstance(value, str) or not form.fullmatch(value):  # a folder, or no hash that could be used
+        return None
+    return Upstream(commit=commit, alg=alg, value=value, size=entry.size)
+
+
+def resolve_upstream(repo: str, file: str, revision: str | None = None) -> Upstream:
+    """Ask the Hub which commit ``revision`` is now and which hash it lists for ``file`` there.
+
+    Downloads nothing. Raises SettingsError if the Hub cannot be asked, has no such file or lists no usable hash.
+    """
+    from huggingface_hub import HfApi
+
+    name = HubName(repo=repo, file=file, revision=revision or DEFAULT_REVISION)
+    if is_offline():
+        raise SettingsError(f"The Hub cannot be asked about {name}: HF_HUB_OFFLINE is set; unset it.")
+    commit: str = name.requested
+    if not name.pinned:
+        try:
+            commit = str(HfApi().model_info(repo, revision=name.requested).sha)
+        except Exception as error:
+            raise explained(name, error) from error
+    if not is_commit(commit):
+        raise SettingsError(f"The Hub does not say which commit {name} is; check HF_ENDPOINT.")
+    upstream = listed_hashes(name, commit, [file]).get(file)
+    if upstream is None:
+        raise NoSuchHubFileError(f"The Hub lists no hash for {name}; check the name of the file.")
+    return upstream
+
+
+def explained(name: HubName, error: Exception) -> SettingsError:
+    """The client's error as a sentence with what to do about it."""
+    from huggingface_hub import errors
+
+    start = f"{name} could not be downloaded:"
+    if isinstance(error, errors.GatedRepoError):
+        return SettingsError(
+            f"{start} access to {name.repo} must be granted. Ask for it at {endpoint()}/{name.repo}, then log in with: "
+            "hf auth login"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return SettingsError(
+            f"{start} there is no repository {name.repo} or it is private. Check its name, or log in with: "
+            "hf auth login"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return SettingsError(f"{start} {name.repo} has no revision {name.requested}. Check it.")
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return SettingsError(f"{start} {_why_not_cached(name)}")
+    if isinstance(error, errors.EntryNotFoundError):
+        return NoSuchHubFileError(f"{start} {name.repo} has no such file at {name.requested}. Check its name.")
+    return SettingsError(f"{start} {_first_line(error)}")
+
+
+def _why_not_cached(name: HubName) -> str:
+    why = "HF_HUB_OFFLINE is set" if is_offline() else f"{endpoint()} cannot be reached"
+    return (
+        f"{why}, and it is not in the local cache. Fetch it where there is a network: "
+        f"hf download {name.repo} {name.file} --revision {name.requested}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
