@@ -98,7 +98,8 @@ class ModelReport:
 
     ``sha256``, ``size`` (bytes) and ``format`` are None where the file could not be read. ``task`` holds
     ``input_shape`` ([C, H, W]) and ``classes`` where the model could be opened, ``preprocessing`` how images were
-    prepared for it and how that was known, None where it was not.
+    prepared for it and how that was known, None where it was not. ``isolation``: which limits held for the process that
+    scanned it, None where it did not start.
     """
 
     path: str
@@ -107,6 +108,7 @@ class ModelReport:
     format: str | None = None
     task: Mapping[str, Any] | None = None
     preprocessing: Mapping[str, Any] | None = None
+    isolation: Mapping[str, Any] | None = None
     findings: Sequence[Finding] = ()
 
     @property
@@ -135,6 +137,7 @@ class ModelReport:
             "format": self.format,
             "task": dict(self.task) if self.task else None,
             "preprocessing": dict(self.preprocessing) if self.preprocessing else None,
+            "isolation": dict(self.isolation) if self.isolation else None,
             "verdict": self.verdict.value,
             "seconds": round(self.seconds, 4),
             "findings": [finding.to_json() for finding in self.findings],

@@ -14,6 +14,7 @@ from ..models.hub import HUB_PREFIX, HubFile
 from ..report import explain
 from ..scanning import display_name
 from ..settings import ScanSettings
+from ._processes import fork_server_of
 from ._settings import RunSettings
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ class ModelFile(pytest.File):
         from ..scanning._session import ScanSession
 
         if self._session is None:
-            self._session = ScanSession(self.path, self.display, self.settings, self.config.rootpath, hub=self.hub)
+            server = fork_server_of(self.config)
+            self._session = ScanSession(
+                self.path, self.display, self.settings, self.config.rootpath, server, hub=self.hub
+            )
         return self._session
 
     def command(self, check: str) -> str:

@@ -14,6 +14,7 @@ from ..report import explain
 from ..scanning import display_name, scan_file, scan_network
 from ..scanning._sources import locate
 from ..settings import ScanSettings
+from ._processes import fork_server_of
 from ._settings import RunSettings, read_settings
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     state = path.stat()
     key = (display, settings, state.st_mtime_ns, state.st_size, state.st_ino)
     if key not in cache:
-        cache[key] = scan_file(path, display, settings, run.root, hub=source.hub)
+        cache[key] = scan_file(path, display, settings, run.root, fork_server_of(config), hub=source.hub)
     return settings, cache[key]
 
 

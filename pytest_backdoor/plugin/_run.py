@@ -15,11 +15,12 @@ from ..checks import check_names
 from ..errors import SettingsError
 from ..findings import Finding, ModelReport, Outcome, ScanReport, Verdict
 from ..models import MODEL_SUFFIXES
-from ..report import summary_table, write_report
+from ..report import missing_limits, summary_table, write_report
 from ._arguments import ScanTargets, find_targets
 from ._collect import FINDING_KEY, ModelFile
 from ._marker import REPORTS_KEY
 from ._settings import RunSettings, read_settings
+from ._sweep import UNLISTED_KEY, FolderSweep
 
 SECONDS_BETWEEN_WRITES = 1.0
 
@@ -58,8 +59,11 @@ class ModelCollector:
         return ModelFile.make(parent, file_path, display, self._settings, hub=self._targets.hub(file_path))
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the checks of one model together, whatever order other plugins chose: each model is opened once."""
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Keep the checks of one model together, whatever order other plugins chose: each model is opened once.
+
+        Then add a look through each scanned folder for models that nobody listed.
+        """
         first: dict[str, int] = {}
         for number, item in enumerate(items):
             if isinstance(item.parent, ModelFile):
@@ -68,6 +72,14 @@ class ModelCollector:
         items.sort(
             key=lambda item: first[item.parent.nodeid] if isinstance(item.parent, ModelFile) else numbers[id(item)]
         )
+        items += self._sweeps(session, {item.path for item in items if isinstance(item.parent, ModelFile)})
+
+    def _sweeps(self, session: pytest.Session, scanned: set[Path]) -> list[FolderSweep]:
+        lock = self._settings.lock_to_enforce()
+        if lock is None:
+            return []
+        folders = dict.fromkeys(root for root in self._targets.roots if root.is_dir())
+        return [FolderSweep.make(session, folder, lock, self._settings, scanned) for folder in folders]
 
 
 class FindingSender:
@@ -84,8 +96,9 @@ class FindingSender:
             if isinstance(report.longrepr, tuple):
                 # A skip is listed under the model, not under the line of this plugin that raised it.
                 report.longrepr = (str(item.path), 1, report.longrepr[2])
-        if call.when == "teardown" and REPORTS_KEY in item.stash:
-            setattr(report, MODELS_ATTRIBUTE, [model.to_json() for model in item.stash[REPORTS_KEY]])
+        models = [model for key in (REPORTS_KEY, UNLISTED_KEY) for model in item.stash.get(key, ())]
+        if call.when == "teardown" and models:
+            setattr(report, MODELS_ATTRIBUTE, [model.to_json() for model in models])
         return report
 
 
@@ -204,7 +217,7 @@ class Recorder:
         terminalreporter.section("backdoor scan")
         if not any(model.findings for model in models):
             terminalreporter.write_line("No model was scanned: no check ran.")
-        for line in summary_table(models):
+        for line in (*summary_table(models), *missing_limits(models)):
             terminalreporter.write_line(line)
         refused = [
             model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not self._accepted(model)
@@ -230,5 +243,5 @@ def _without_seconds(model: ModelReport) -> str:
 
 
 def _model_report(values: dict[str, Any]) -> ModelReport:
-    kept = {name: values[name] for name in ("path", "sha256", "size", "format", "task", "preprocessing")}
+    kept = {name: values[name] for name in ("path", "sha256", "size", "format", "task", "preprocessing", "isolation")}
     return ModelReport(**kept, findings=tuple(Finding.from_json(finding) for finding in values["findings"]))

@@ -68,6 +68,13 @@ class RunSettings:
         settings = make_settings({**self.common, **self.command_line}, where="The settings")
         return with_found_lock(settings, self.root).to_json()
 
+    def lock_to_enforce(self) -> Path | None:
+        """The lock file that must list every model below a scanned folder; None if provenance is not checked."""
+        values = make_settings({**self.common, **self.command_line}, where="The settings")
+        settings = with_found_lock(values, self.root)
+        wanted = "provenance" in check_names(settings.checks)
+        return self.root / settings.lock if wanted and settings.lock is not None else None
+
     def command(self, target: str, *flags: str) -> str:
         """A command that runs ``target`` with what was typed for this run."""
         words = ["pytest", *(("-c", self.config_file) if self.config_file else ()), *flags, target]

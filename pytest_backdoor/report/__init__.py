@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ._json import REPORT_SUFFIXES, write_report
-from ._text import explain, short_reason, summary_table
+from ._text import explain, missing_limits, short_reason, summary_table
 
-__all__ = ["REPORT_SUFFIXES", "explain", "short_reason", "summary_table", "write_report"]
+__all__ = ["REPORT_SUFFIXES", "explain", "missing_limits", "short_reason", "summary_table", "write_report"]

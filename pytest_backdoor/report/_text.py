@@ -147,3 +147,13 @@ def summary_table(models: Sequence[ModelReport]) -> list[str]:
                     rest=" " * 14,
                 )
     return lines
+
+
+def missing_limits(models: Sequence[ModelReport]) -> list[str]:
+    """One line if the process of a model's scan lacked a limit, as some systems do not have all of them."""
+    lacking = {model.path: model.isolation["not_set"] for model in models if model.isolation}
+    names = [name for name in ("memory", "processor time", "network") if any(name in part for part in lacking.values())]
+    if not names:
+        return []
+    count = sum(bool(part) for part in lacking.values())
+    return [f"This system could not limit {', '.join(names)} for the scan of {count} model(s)."]

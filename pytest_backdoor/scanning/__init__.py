@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..models.hub import HubFile
+    from ._processes import ForkServer
 
 LOCK_NAME = "models.lock"
 
@@ -28,7 +29,8 @@ def scan(
     ``model`` is the path of a model file, ``hf://owner/repo@revision/file``, or a live torch network. ``settings``
     are those of ``ScanSettings``; an unknown one raises SettingsError, as does a missing file. ``root`` is the folder
     that relative settings and the lock file ``models.lock`` are looked for in. A file is scanned in a process of its
-    own within the ``timeout`` and ``memory`` settings; a live network is scanned in this process, without limits.
+    own, without network, in an empty working directory and within the ``timeout`` and ``memory`` settings; a live
+    network is scanned in this process, without limits.
     """
     folder = Path(root).resolve()
     checked = with_found_lock(make_settings(settings, where="scan()"), folder)
@@ -43,12 +45,21 @@ def scan(
 
 
 def scan_file(
-    path: Path, display: str, settings: ScanSettings, root: Path, *, hub: HubFile | None = None
+    path: Path,
+    display: str,
+    settings: ScanSettings,
+    root: Path,
+    server: ForkServer | None = None,
+    *,
+    hub: HubFile | None = None,
 ) -> ModelReport:
-    """The report on one model file, named ``display``, scanned in a child process; ``hub``: see ``Source``."""
+    """The report on one model file, named ``display``, scanned in a child process, which ``server`` forks if given.
+
+    ``hub``: see ``Source``.
+    """
     from ._session import ScanSession
 
-    with ScanSession(path, display, settings, root, hub=hub) as session:
+    with ScanSession(path, display, settings, root, server, hub=hub) as session:
         return session.report()
 
 
@@ -58,6 +69,7 @@ def scan_network(network: torch.nn.Module, settings: ScanSettings, root: Path) -
 
     from ..models import Subject
     from ._engine import Engine
+    from ._limits import Isolation
     from ._shapes import input_shape_of_samples
 
     if not callable(getattr(network, "state_dict", None)):
@@ -65,7 +77,8 @@ def scan_network(network: torch.nn.Module, settings: ScanSettings, root: Path) -
     if settings.input_shape is None:
         settings = dataclasses.replace(settings, input_shape=input_shape_of_samples(settings, root))
     subject = Subject(type(network).__name__, settings, network=network, root=root)
-    return Engine(subject, settings, root).report()
+    report = Engine(subject, settings, root).report()
+    return dataclasses.replace(report, isolation=Isolation(process="none").to_json())
 
 
 def with_found_lock(settings: ScanSettings, root: Path) -> ScanSettings:

@@ -1,4 +1,4 @@
-"""The scan of one model file in a process of its own, with limits on time and memory.
+"""The scan of one model file in a process of its own, with limits on what it may use.
 
 A model file is somebody else's input: parsing or running it may crash, hang or eat all memory. None of that may take
 the test run with it, so everything that touches the file happens in the child.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
-import subprocess
-import sys
+import shutil
+import signal
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -23,56 +26,86 @@ from ..errors import SettingsError
 from ..findings import Finding, ModelReport, Outcome
 from ..models.hub import HubFile
 from ..settings import ScanSettings
+from ._limits import Limits, processor_seconds
+from ._processes import ForkServer, ScanProcess, SpawnedProcess, can_fork, environment, imports_of
+
+# Files that a scan left behind are removed; a process that ends writes its last within this time.
+_SECONDS_TO_END = 5.0
+_KNOWN_SIGNALS = {
+    "SIGKILL": "as the system does when its memory runs out",
+    "SIGSEGV": "a crash of the library that runs it",
+    "SIGBUS": "a crash of the library that runs it",
+    "SIGABRT": "a crash of the library that runs it",
+    "SIGILL": "a crash of the library that runs it",
+    "SIGFPE": "a crash of the library that runs it",
+    "SIGSYS": "for a system call that a scan may not make",
+}
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A child with the lines that it has written; the empty text is the last one."""
+
+    process: ScanProcess
+    answers: queue.SimpleQueue[str]
+    directory: str
 
 
 class ScanSession:
     """A child process that scans one model file, check by check; use it as a context manager.
 
-    ``path`` is the file, ``display`` its name in reports, ``root`` the folder that relative settings start from,
-    ``hub`` what is known of a file that was fetched from the Hub.
+    ``path`` is the file, ``display`` its name in reports, ``root`` the folder that relative settings start from and
+    ``hub`` what is known of a file that was fetched from the Hub. With a ``server`` the child is forked from it where
+    that is safe. A check that the child does not survive is an error, and the next one is asked in a new child with
+    what is left of the time; when that is used up, all the rest are errors.
     """
 
     def __init__(
-        self, path: Path, display: str, settings: ScanSettings, root: Path, *, hub: HubFile | None = None
+        self,
+        path: Path,
+        display: str,
+        settings: ScanSettings,
+        root: Path,
+        server: ForkServer | None = None,
+        *,
+        hub: HubFile | None = None,
     ) -> None:
         self.display = display
+        self._path = path
+        self._root = root
         self._settings = settings
+        self._server = server if can_fork(settings) else None
         self._remaining = settings.timeout or None
-        self._given_up: str | None = None
+        self._used_up: str | None = None
+        self._died: str = ""
         self._description: dict[str, Any] = {}
-        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        request = {"path": str(path), "display": display, "root": str(root), "settings": settings.to_json()}
-        if hub is not None:
-            request["hub"] = hub.to_json()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest_backdoor.scanning._worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-        )
-        threading.Thread(target=_read_lines, args=(self._process.stdout, self._answers), daemon=True).start()
-        self._send(request)
+        self._isolation: Mapping[str, Any] | None = None
+        self._child: _Running | None = None
+        self._hub = hub
 
     def run(self, check: str) -> Finding:
         """The finding of one planned check; never raises for what the model does."""
         started = time.perf_counter()
         answer = self._ask({"check": check})
         if answer is not None:
-            return Finding.from_json(answer)
+            try:
+                return Finding.from_json(answer)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                self._garbled()
         return Finding(
             check=check,
             behavioural=_is_behavioural(check),
             outcome=Outcome.ERROR,
-            summary=self._given_up or "",
+            summary=self._used_up or self._died,
             seconds=round(time.perf_counter() - started, 4),
         )
 
     def describe(self) -> dict[str, Any]:
-        """See ``Subject.describe``; what is known by now."""
-        self._description = self._ask({"describe": True}) or self._description
-        return self._description
+        """See ``Subject.describe``, and ``isolation``; what is known by now."""
+        # A new child knows less than the one before: it has not opened the model.
+        found = self._ask({"describe": True}) or {}
+        self._description.update({name: value for name, value in found.items() if value is not None})
+        return {**found, **self._description, "isolation": self._isolation}
 
     def report(self) -> ModelReport:
         """The report of a whole scan."""
@@ -80,13 +113,8 @@ class ScanSession:
         return ModelReport(path=self.display, findings=findings, **self.describe())
 
     def close(self) -> None:
-        """End the child."""
-        if self._process.poll() is None:
-            self._process.kill()
-        if self._process.stdin:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        self._process.wait()
+        """End the child and remove its folder."""
+        self._end(grace=0)
 
     def __enter__(self) -> Self:
         return self
@@ -97,47 +125,125 @@ class ScanSession:
         self.close()
 
     def _ask(self, request: Mapping[str, Any]) -> Any:
-        """The child's answer, None once it has been given up on."""
-        if self._given_up:
+        """The child's answer, None if it gave none."""
+        if self._used_up:
             return None
         started = time.monotonic()
-        self._send(request)
+        if self._child is None:
+            self._child = self._start()
+        self._send(self._child, request)
+        answer = self._answer(self._child)
+        if answer is not None and "isolation" in answer:
+            self._isolation = self._isolation or answer["isolation"]
+            self._spend(time.monotonic() - started)
+            started = time.monotonic()
+            answer = self._answer(self._child)
+        self._spend(time.monotonic() - started)
+        return answer
+
+    def _answer(self, child: _Running) -> Any:
         try:
-            line = self._answers.get(timeout=self._remaining)
+            line = child.answers.get(timeout=self._remaining)
         except queue.Empty:
-            self._give_up(
+            self._used_up = (
                 f"Scanning {self.display} took longer than {self._settings.timeout:g} s, so it was stopped; "
                 "raise --backdoor-timeout if the model is large, else treat the file as hostile."
             )
+            self.close()
             return None
-        if self._remaining is not None:
-            self._remaining = max(0.01, self._remaining - (time.monotonic() - started))
         if not line:
-            self._give_up(self._how_it_died())
+            self._explain_death(self._end(grace=_SECONDS_TO_END))
             return None
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except ValueError:
+            self._garbled()
+            return None
 
-    def _send(self, request: Mapping[str, Any]) -> None:
+    def _garbled(self) -> None:
+        self.close()
+        self._died = f"The process that scanned {self.display} gave a garbled answer; treat the file as hostile."
+
+    def _spend(self, seconds: float) -> None:
+        if self._remaining is not None:
+            self._remaining = max(0.01, self._remaining - seconds)
+
+    def _start(self) -> _Running:
+        directory = os.path.realpath(tempfile.mkdtemp(prefix="pytest-backdoor-"))
+        process: ScanProcess
+        if self._server is None:
+            process = SpawnedProcess()
+        else:
+            modules = imports_of(check_names(self._settings.checks), self._settings)
+            process = self._server.start(modules, directory)
+        answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=_read_lines, args=(process.answers, answers), daemon=True).start()
+        child = _Running(process, answers, directory)
+        limits = Limits(
+            memory_mb=self._settings.memory,
+            cpu_seconds=processor_seconds(self._remaining),
+            directory=directory,
+            device=self._settings.device,
+        )
+        opening: dict[str, Any] = {
+            "path": str(self._path),
+            "display": self.display,
+            "root": str(self._root),
+            "settings": self._settings.to_json(),
+            "limits": asdict(limits),
+            "environment": environment(),
+        }
+        if self._hub is not None:
+            opening["hub"] = self._hub.to_json()
+        self._send(child, opening)
+        return child
+
+    def _send(self, child: _Running, request: Mapping[str, Any]) -> None:
         # A child that died is noticed when its answer does not come.
         with contextlib.suppress(OSError, ValueError):
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
+            child.process.requests.write(json.dumps(request) + "\n")
+            child.process.requests.flush()
 
-    def _give_up(self, reason: str) -> None:
-        self._given_up = reason
-        self.close()
+    def _end(self, grace: float) -> int | None:
+        """End the child; its exit status, None if it is not known or there is no child."""
+        child, self._child = self._child, None
+        if child is None:
+            return None
+        status = child.process.end(grace)
+        with contextlib.suppress(OSError):
+            child.process.requests.close()
+        shutil.rmtree(child.directory, ignore_errors=True)
+        return status
 
-    def _how_it_died(self) -> str:
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            code = 0
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        return (
+    def _explain_death(self, status: int | None) -> None:
+        name = _signal_name(status)
+        if name == "SIGXCPU":
+            self._used_up = (
+                f"Scanning {self.display} used up the processor time that --backdoor-timeout gives to all processors, "
+                "so it was stopped; raise it if the model is large, else treat the file as hostile."
+            )
+            return
+        if status is None:
+            # Whatever ended the server, the next child needs none.
+            self._server = None
+            how = "is gone, with the one that had started it"
+        elif status < 0:
+            how = f"was killed by signal {-status} ({', '.join(filter(None, (name, _KNOWN_SIGNALS.get(name))))})"
+        else:
+            how = f"ended with status {status}"
+        self._died = (
             f"The process that scanned {self.display} {how}: the file makes the model library crash or needs more than "
             f"the {self._settings.memory} MB of --backdoor-memory. Treat the file as hostile until that is explained."
         )
+
+
+def _signal_name(status: int | None) -> str:
+    if status is None or status >= 0:
+        return ""
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return ""
 
 
 def _is_behavioural(check: str) -> bool:
@@ -147,11 +253,10 @@ def _is_behavioural(check: str) -> bool:
         return True
 
 
-def _read_lines(stream: IO[str] | None, answers: queue.SimpleQueue[str]) -> None:
+def _read_lines(stream: IO[str], answers: queue.SimpleQueue[str]) -> None:
     # The reader closes the pipe: a process that a check has left behind may hold it open after the child's end, and
     # whoever closes it then waits.
-    if stream is not None:
-        with contextlib.suppress(OSError, ValueError), stream:
-            for line in stream:
-                answers.put(line)
+    with contextlib.suppress(OSError, ValueError), stream:
+        for line in stream:
+            answers.put(line)
     answers.put("")

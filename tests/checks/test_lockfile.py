@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -36,7 +37,7 @@ source = {{ type = "hf", repo = "org/name", file = "z.onnx", revision = "{"0" * 
 upstream = {{ alg = "sha256", value = "{A}", from = "hf-lfs" }}
 recorded = {{ how = "upstream-match", tool = "pytest-backdoor 0.1.0" }}
 signature = {{ method = "sigstore", bundle = "z.sig", identity = "me", issuer = "https://issuer" }}
-allow = [{{ rule = "weak-upstream-hash", reason = "sha1 only", until = "2027-01-01" }}]
+allow = [{{ rule = "weak-or-short-hash", reason = "sha1 only", until = "2027-01-01" }}]
 
 [[artifact]]
 path = "hf://org/name@main/onnx/model.onnx"
@@ -184,6 +185,14 @@ def test_models_may_share_external_data_that_their_entries_agree_on(tmp_path):
     more = f"external = [{{path='shared.bin', size=2, sha256='{B}'}}]"
     lock = read_lock(write(tmp_path, HEAD + entry("a.onnx", more=more) + entry("b.onnx", more=more)))
     assert len(lock.artifacts) == 2
+
+
+def test_the_example_of_the_documentation_is_valid(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "provenance.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    example = example.replace("9f2c…", A).replace("41d0…", B)
+    (found,) = read_lock(write(tmp_path, example)).artifacts
+    assert set(found.claims) == {"source", "upstream", "recorded", "signature", "allow"}
 
 
 def test_windows_line_ends_are_read(tmp_path):

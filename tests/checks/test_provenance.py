@@ -132,7 +132,7 @@ def test_any_difference_fails_and_is_named(tmp_path, model, change):
     assert finding.outcome is Outcome.FAILED
     for word in words:
         assert word in finding.summary
-    assert "lock add --update models/net.onnx" in finding.remedy
+    assert "lock update models/net.onnx" in finding.remedy
     assert "get the published file again" in finding.remedy
 
 

@@ -100,7 +100,7 @@ def test_a_copy_records_nothing(cached):
     ("entry", "expected"),
     [
         ({"blob_id": SHA1, "lfs_sha256": "12" * 32}, ("sha256", "12" * 32)),
-        ({"blob_id": SHA1}, ("git-sha1", SHA1)),
+        ({"blob_id": SHA1}, ("git-blob-sha1", SHA1)),
         ({"blob_id": SHA1, "lfs_sha256": "12"}, ("sha256", SHA256)),  # the blob's name instead
         (None, ("sha256", SHA256)),
     ],
@@ -146,8 +146,8 @@ def test_row_18_other_content(origin):
 
 def test_row_23_a_digest_is_compared_with_its_own_algorithm():
     content = b"content"
-    file = hub_file(upstream=Upstream(commit=COMMIT, alg="git-sha1", value=git_sha1(content)))
-    assert rules(file, content_digest("git-sha1", len(content), [content[:3], content[3:]])) == {
+    file = hub_file(upstream=Upstream(commit=COMMIT, alg="git-blob-sha1", value=git_sha1(content)))
+    assert rules(file, content_digest("git-blob-sha1", len(content), [content[:3], content[3:]])) == {
         "weak-or-short-hash": False
     }
     assert rules(file, content_digest("sha256", len(content), [content]))["hash-mismatch"]

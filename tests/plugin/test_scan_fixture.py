@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from textwrap import dedent
 
 import pytest
+
+if find_spec("torch"):
+    import torch  # noqa: F401  (a run inside this process forgets what it imported, and torch cannot be imported twice)
 
 
 @pytest.fixture

@@ -1,6 +1,20 @@
 """Is this the model file that was listed in ``models.lock``, with all its external data?"""
 
-from ._check import ProvenanceCheck
-from ._lockfile import default_lock_path
+from __future__ import annotations
 
-__all__ = ["ProvenanceCheck", "default_lock_path"]
+from collections.abc import Collection
+from pathlib import Path
+
+from pytest_backdoor.findings import Problem
+
+from ._check import ProvenanceCheck
+from ._lockfile import default_lock_path, read_lock
+from ._sweep import unlisted_models
+
+
+def unlisted_in_folder(folder: Path, lock: Path, *, leave_out: Collection[Path] = ()) -> list[Problem]:
+    """See ``unlisted_models``; raises LockError as ``read_lock`` does."""
+    return unlisted_models(folder, read_lock(lock), leave_out=leave_out)
+
+
+__all__ = ["ProvenanceCheck", "default_lock_path", "unlisted_in_folder"]

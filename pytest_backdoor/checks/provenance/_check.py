@@ -165,7 +165,7 @@ def _remedy(verification: Verification, display: str) -> str:
 
 
 def _add_command(display: str, *, update: bool = False) -> str:
-    return f"pytest-backdoor lock add {'--update ' if update else ''}{shlex.quote(display)}"
+    return f"pytest-backdoor lock {'update' if update else 'add'} {shlex.quote(display)}"
 
 
 def _get_again(display: str) -> str:

@@ -7,18 +7,18 @@ which content is meant, not that this is the content.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pytest_backdoor.findings import Problem
 from pytest_backdoor.models._files import CHUNK_BYTES
 from pytest_backdoor.models._format import open_regular
 from pytest_backdoor.models.hub import HubFile, Origin
 
-SHA256, GIT_SHA1 = "sha256", "git-sha1"
+from ._sources import unprotected
+
+SHA256, GIT_SHA1 = "sha256", "git-blob-sha1"
 WHOSE = {
     Origin.HUB: "which the Hub lists at commit {commit}",
     Origin.CACHE_TREE: "which is the cache's own record of commit {commit}, not the Hub's answer",
@@ -27,7 +27,7 @@ WHOSE = {
 
 
 def needed_digest(file: HubFile) -> str:
-    """The algorithm of the hash that is listed for a file: ``sha256`` or ``git-sha1``."""
+    """The algorithm of the hash that is listed for a file: ``sha256`` or ``git-blob-sha1``."""
     return file.upstream.alg if file.upstream else SHA256
 
 
@@ -60,22 +60,14 @@ def hub_problems(
 
 
 def _transport(hub: HubFile, display: str, *, loopback_is_private: bool) -> Iterator[Problem]:
-    address = urlsplit(hub.endpoint)
-    if not hub.endpoint or address.scheme == "https" or (loopback_is_private and _is_loopback(address.hostname or "")):
-        return
-    yield Problem(
-        rule="plain-http",
-        message=f"{display} is fetched from {hub.endpoint}, which whoever sits in between can read and change.",
-        remedy="Set HF_ENDPOINT to an address that begins with https://, or unset it.",
-        path=display,
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    reason = unprotected(hub.endpoint, local_server=loopback_is_private) if hub.endpoint else None
+    if reason is not None:
+        yield Problem(
+            rule="plain-http",
+            message=f"{display} {reason} ({hub.endpoint}).",
+            remedy="Set HF_ENDPOINT to an address that begins with https:// and a host's name, or unset it.",
+            path=display,
+        )
 
 
 def _pinning(hub: HubFile, display: str) -> Iterator[Problem]:

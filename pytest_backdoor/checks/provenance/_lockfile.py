@@ -12,7 +12,8 @@ from pytest_backdoor.errors import LockError, ModelError
 from pytest_backdoor.files import write_atomically
 from pytest_backdoor.models._format import open_regular
 
-from ._schema import VERSION, InvalidLockError, check_lock
+from ._schema import VERSION, check_lock
+from ._tables import InvalidLockError
 
 LOCK_NAME = "models.lock"
 MAX_BYTES = 8_000_000

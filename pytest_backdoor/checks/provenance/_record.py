@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytest_backdoor import __version__
 from pytest_backdoor.errors import LockError, ModelError
@@ -15,6 +16,7 @@ from pytest_backdoor.models._files import hash_file, subject_files
 
 from ._lockfile import Artifact, Lock, LockedFile, read_lock, write_lock
 from ._names import sibling_name
+from ._sources import name_source
 from ._verify import lock_format
 
 PATIENCE_SECONDS = 10.0
@@ -30,7 +32,11 @@ REFUSALS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """An entry that was asked for and the one it replaces, if any; equal files leave the old entry as it was."""
+    """An entry that was asked for and the one it replaces, if any; an equal one is left as it was.
+
+    Which version recorded it makes no difference, and neither does asking for nothing but what any file on the disk
+    has: who adds a file again without saying where it is from does not want to forget where it is from.
+    """
 
     artifact: Artifact
     previous: Artifact | None
@@ -38,7 +44,19 @@ class Recorded:
     @property
     def changed(self) -> bool:
         """Whether the entry is new or differs from the previous one."""
-        return self.previous is None or not same_files(self.artifact, self.previous)
+        if self.previous is None or not same_files(self.artifact, self.previous):
+            return True
+        asked, known = _without_tool(self.artifact), _without_tool(self.previous)
+        return asked not in (known, _bare(self.artifact.path))
+
+
+def _bare(name: str) -> dict[str, Any]:
+    """What an entry claims about which nobody said anything."""
+    return {"source": name_source(name) or {"type": "local"}, "recorded": {"how": "trust-on-first-use"}}
+
+
+def _without_tool(artifact: Artifact) -> dict[str, Any]:
+    return dict(artifact.claims) | {"recorded": {"how": artifact.recorded_how}}
 
 
 def same_files(one: Artifact, other: Artifact) -> bool:
@@ -49,6 +67,11 @@ def same_files(one: Artifact, other: Artifact) -> bool:
         other.format,
         set(other.external),
     )
+
+
+def recorded_by(how: str) -> dict[str, str]:
+    """The table ``recorded`` of an entry that this version writes."""
+    return {"how": how, "tool": f"pytest-backdoor {__version__}"}
 
 
 def new_artifact(name: str, path: Path) -> Artifact:
@@ -75,10 +98,7 @@ def new_artifact(name: str, path: Path) -> Artifact:
         sha256=sha256,
         format=kind,
         external=tuple(_locked(sibling_name(name, file.location or ""), file.path) for file in files[1:]),
-        claims={
-            "source": {"type": "local"},
-            "recorded": {"how": "trust-on-first-use", "tool": f"pytest-backdoor {__version__}"},
-        },
+        claims={"source": name_source(name) or {"type": "local"}, "recorded": recorded_by("trust-on-first-use")},
     )
 
 
@@ -90,15 +110,16 @@ def _locked(name: str, path: Path) -> LockedFile:
 def record(lock_path: Path, artifacts: Iterable[Artifact], *, update: bool = False) -> list[Recorded]:
     """Put entries into the lock file, all or none; the file is made if it does not exist.
 
-    Raises LockError if the lock file is not valid or somebody else keeps writing it, or if an entry with other content
-    exists and ``update`` is not set or not enough to replace it.
+    ``update``: replace entries that exist. Raises LockError if the lock file is not valid or somebody else keeps
+    writing it, or if a different entry exists and ``update`` is not set.
     """
     with _exclusive(lock_path):
         lock = read_lock(lock_path) if os.path.lexists(lock_path) else Lock(path=lock_path)
         results = [Recorded(artifact=artifact, previous=lock.find(artifact.path)) for artifact in artifacts]
         changed = [result for result in results if result.changed]
-        for result in changed:
-            _refuse_silent_replacement(result, lock_path, update=update)
+        if not update:
+            for result in changed:
+                _refuse_silent_replacement(result, lock_path)
         if changed:
             _write(lock, changed)
     return results
@@ -111,23 +132,21 @@ def _write(lock: Lock, changed: Sequence[Recorded]) -> None:
         raise LockError(f"{lock.path} cannot be written ({error}); check the folder and its permissions.") from error
 
 
-def _refuse_silent_replacement(result: Recorded, lock_path: Path, *, update: bool) -> None:
+def _refuse_silent_replacement(result: Recorded, lock_path: Path) -> None:
     previous = result.previous
     if previous is None:
         return
-    if not update:
-        raise LockError(
-            f"{previous.path} is listed in {lock_path} with other content (SHA-256 {previous.sha256}, now "
-            f"{result.artifact.sha256}); if the change is intended, review it and repeat the command with --update."
-        )
-    stronger = [key for key in ("upstream", "signature") if key in previous.claims]
-    if previous.claims.get("source", {}).get("type", "local") != "local":
-        stronger.append("source")
-    if stronger:
-        raise LockError(
-            f"The entry of {previous.path} in {lock_path} says more about the old file ({', '.join(stronger)}) than "
-            "--update can say about the new one; remove that from the entry first if the change is intended."
-        )
+    same = same_files(previous, result.artifact)
+    if same and _without_tool(previous) == _bare(previous.path):
+        return  # it said nothing that could get lost
+    if same:
+        difference = "says something else about it"
+    else:
+        difference = f"has other content (SHA-256 {previous.sha256}, now {result.artifact.sha256})"
+    raise LockError(
+        f"{previous.path} is listed in {lock_path} already and the entry {difference}; if the change is intended, "
+        "review it and run: pytest-backdoor lock update PATH"
+    )
 
 
 @contextmanager

@@ -25,13 +25,16 @@ WARP_REACH = 0.12
 class Family(ABC):
     """One way to change images of ``input_shape``, (C, H, W).
 
-    ``name``: as in the ``families`` setting. ``steps``: of the search. ``per_source``: whether a trigger has to turn
-    images of one class only, whichever that is.
+    ``name``: as in the ``families`` setting. ``steps``: of the search. ``optimised`` and ``held_out``: on how many
+    images a trigger is sought and tested, at most. ``per_source``: whether a trigger has to turn images of one class
+    only, whichever that is.
     """
 
     input_shape: tuple[int, int, int]
     name: str
     steps: int
+    optimised: int = 8
+    held_out: int = 20
     per_source: bool = False
 
     @property
@@ -49,6 +52,14 @@ class Family(ABC):
 
         ``images``: float ``(N, C, H, W)`` in [0, 1].
         """
+
+    def from_image_gradient(self, gradient: torch.Tensor, slot: int) -> torch.Tensor | None:
+        """The first step's gradient in ``slot``, of the parameters' shape; None if the family needs its own.
+
+        ``gradient``: float ``(arms, C, H, W)``, of each arm's loss for a signal that is added to the images as they
+        are.
+        """
+        return None
 
     @abstractmethod
     def mask(self, parameters: torch.Tensor, slot: int) -> torch.Tensor:
@@ -70,10 +81,13 @@ class Patch(Family):
 
     Its side is a fifth of the image's. A planted patch that is smaller, or cut by a window's edge, still shows: what
     counts is how far the best patch in a window drives the network, compared with other targets in the same window.
+
+    It starts grey, and its first step follows the gradient for the images as they are, which is computed once for all
+    places: since a step of Adam from rest goes by signs alone, where the patch starts hardly matters to it.
     """
 
     name: str = "patch"
-    steps: int = 4
+    steps: int = 3
 
     @property
     def side(self) -> int:
@@ -96,8 +110,12 @@ class Patch(Family):
         )
 
     def start(self, arms: int, generator: torch.Generator) -> torch.Tensor:
-        """Float ``(arms, C, side, side)``."""
-        return _same_start((self.input_shape[0], self.side, self.side), arms, generator)
+        """Float ``(arms, C, side, side)``, all zero."""
+        return torch.zeros(arms, self.input_shape[0], self.side, self.side)
+
+    def from_image_gradient(self, gradient: torch.Tensor, slot: int) -> torch.Tensor | None:
+        row, column = self.places[slot]
+        return gradient[:, :, row : row + self.side, column : column + self.side]
 
     def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
         row, column = self.places[slot]
@@ -123,6 +141,8 @@ class SourcePatch(Patch):
 
     name: str = "source-patch"
     steps: int = 8
+    optimised: int = 16
+    held_out: int = 40
     per_source: bool = True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,16 @@ class ReversalImages:
     held_out: torch.Tensor
     held_out_labels: torch.Tensor
     source: str
+
+    def first(self, optimised: int, held_out: int) -> ReversalImages:
+        """The first of each, at most so many; the classes take turns, so that they are as evenly spread."""
+        return replace(
+            self,
+            images=self.images[:optimised],
+            labels=self.labels[:optimised],
+            held_out=self.held_out[:held_out],
+            held_out_labels=self.held_out_labels[:held_out],
+        )
 
 
 def from_samples(classifier: Classifier, samples: Samples, generator: torch.Generator) -> ReversalImages:

@@ -53,16 +53,18 @@ def search(
 
     ``forward``: images ``(N, C, H, W)`` in [0, 1] to logits ``(N, K)`` of unit scale. Source: Universal Litmus Patterns
     §3.4.2, a universal patch for each target by gradient descent on the cross-entropy, on images of every other class.
-    Deviations: all targets are one batch; few steps of Adam suffice, since a planted trigger shows within four; what
+    Deviations: all targets are one batch; few steps of Adam suffice, since a planted trigger shows within three; what
     counts is the margin on held-out images; the target-agnostic arm, which finds all-to-all backdoors, is not in the
     paper. ``workers``: how many threads search slots, each for itself, so that their number changes no result. Raises
     NotAssessableError if the gradients are no guide.
     """
     arms = torch.cat([targets, targets.new_tensor([AGNOSTIC])])
     start = family.start(len(arms), generator).to(targets.device)
+    images = images.first(family.optimised, family.held_out)
+    first = image_gradient(forward, images, arms, family)
 
     def in_slot(slot: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        found = descend(forward, images, arms, family, slot, start)
+        found = descend(forward, images, arms, family, slot, start, first)
         return *_held_out(forward, images, arms, family, slot, found), found
 
     with ThreadPoolExecutor(workers) as pool:
@@ -80,21 +82,64 @@ def search(
 
 
 def descend(
-    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family, slot: int, start: torch.Tensor
+    forward: Forward,
+    images: ReversalImages,
+    targets: torch.Tensor,
+    family: Family,
+    slot: int,
+    start: torch.Tensor,
+    first: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The family's parameters after its steps of Adam from ``start``, float ``(A, ...)``; an arm for each target."""
+    """The family's parameters after its steps of Adam from ``start``, float ``(A, ...)``; an arm for each target.
+
+    ``first``: see ``image_gradient``; the first step then costs nothing.
+    """
     parameters = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([parameters], lr=LEARNING_RATE, betas=BETAS, foreach=True)
-    for _ in range(family.steps):
-        parameters.grad = torch.zeros_like(parameters)
-        for arms in _chunks(len(targets), len(images.images)):
-            logits = _logits(forward, family.apply(images.images, parameters[arms], slot))
-            objective = losses(logits, images.labels, targets[arms], per_source=family.per_source).sum()
-            (gradient,) = torch.autograd.grad(objective, [parameters])
-            require_finite(objective.detach(), gradient)
-            parameters.grad += gradient
+    for step in range(family.steps):
+        known = family.from_image_gradient(first, slot) if step == 0 and first is not None else None
+        parameters.grad = _gradient(forward, images, targets, family, slot, parameters) if known is None else known
         optimizer.step()
     return parameters.detach()
+
+
+def _gradient(
+    forward: Forward,
+    images: ReversalImages,
+    targets: torch.Tensor,
+    family: Family,
+    slot: int,
+    parameters: torch.Tensor,
+) -> torch.Tensor:
+    total = torch.zeros_like(parameters)
+    for arms in _chunks(len(targets), len(images.images)):
+        logits = _logits(forward, family.apply(images.images, parameters[arms], slot))
+        objective = losses(logits, images.labels, targets[arms], per_source=family.per_source).sum()
+        (gradient,) = torch.autograd.grad(objective, [parameters])
+        require_finite(objective.detach(), gradient)
+        total += gradient
+    return total
+
+
+def image_gradient(
+    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family
+) -> torch.Tensor | None:
+    """Float ``(A, C, H, W)``: the gradient of each arm's loss for a signal that is added to all images alike.
+
+    None if the family has no use for it. Raises NotAssessableError if it is not finite.
+    """
+    shape = (len(targets), *images.images.shape[1:])
+    signal = torch.zeros(shape, device=images.images.device, requires_grad=True)
+    if family.from_image_gradient(signal, 0) is None:
+        return None
+    total = torch.zeros(shape, device=images.images.device)
+    for arms in _chunks(len(targets), len(images.images)):
+        logits = _logits(forward, images.images[None] + signal[arms][:, None])
+        objective = losses(logits, images.labels, targets[arms], per_source=family.per_source).sum()
+        (gradient,) = torch.autograd.grad(objective, [signal])
+        require_finite(objective.detach(), gradient)
+        total += gradient
+    return total
 
 
 @torch.no_grad()

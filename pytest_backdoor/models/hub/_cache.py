@@ -49,7 +49,7 @@ def _from_tree(tree: Path, file: str, commit: str) -> Upstream | None:
         return None
     entry = _entry(listed, file)
     # The git blob of a file in LFS is its pointer, whose hash says nothing of the content to compare.
-    key, alg, form = ("lfs_sha256", "sha256", SHA256) if "lfs_sha256" in entry else ("blob_id", "git-sha1", SHA1)
+    key, alg, form = ("lfs_sha256", "sha256", SHA256) if "lfs_sha256" in entry else ("blob_id", "git-blob-sha1", SHA1)
     value = entry.get(key)
     if not isinstance(value, str) or not form.fullmatch(value):
         return None
@@ -75,7 +75,7 @@ def _from_blob(path: Path, blobs: Path, commit: str) -> Upstream | None:
     target = Path(os.path.abspath(path)).parent / target
     if os.path.realpath(target.parent) != os.path.realpath(blobs):
         return None
-    for alg, form in (("sha256", SHA256), ("git-sha1", SHA1)):
+    for alg, form in (("sha256", SHA256), ("git-blob-sha1", SHA1)):
         if form.fullmatch(target.name):
             return Upstream(commit=commit, alg=alg, value=target.name, origin=Origin.CACHE_BLOB)
     return None

@@ -27,8 +27,8 @@ class Origin(StrEnum):
 class Upstream:
     """The hash that is listed for a file.
 
-    ``commit``: 40 hexadecimal digits. ``alg``: ``sha256`` (of the content, for files in LFS or Xet) or ``git-sha1`` (of
-    the git blob, for all others). ``value``: lower-case hexadecimal digits. ``size``: bytes, None if not recorded.
+    ``commit``: 40 hexadecimal digits. ``alg``: ``sha256`` (of the content, for files in LFS or Xet) or
+    ``git-blob-sha1`` (for all others). ``value``: lower-case hexadecimal digits. ``size``: bytes, None if not recorded.
     """
 
     commit: str

@@ -1,0 +1,122 @@
+"""``lock check``: files, entries and the project's code, without pytest."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from ..checks.provenance._changes import lock_changes
+from ..checks.provenance._code_calls import project_code_problems
+from ..checks.provenance._lockfile import MAX_BYTES, Artifact, Lock, parse_lock, read_lock
+from ..checks.provenance._names import locate
+from ..checks.provenance._origin import compare_with_hub
+from ..checks.provenance._sources import source_of
+from ..checks.provenance._verify import verify
+from ..errors import BackdoorScanError, LockError, ModelError
+from ._shared import DIFFERENT, OK, Run, print_problem, printable, typed_name
+
+GIT_SECONDS = 60
+
+
+def check(run: Run) -> int:
+    """Compare models with their entries and print what differs; without paths, the project's code too."""
+    arguments = run.arguments
+    lock = read_lock(run.lock_path)
+    typed = [typed_name(path, run.lock_path) for path in arguments.paths]
+    names = list(dict.fromkeys(typed or [artifact.path for artifact in lock.artifacts]))
+    if not names:
+        raise LockError(
+            f"{run.lock_path} lists no models, so nothing was checked; add one with: pytest-backdoor lock add PATH"
+        )
+    agree = [_check_one(run, name, lock) for name in names]
+    if arguments.online:
+        agree.append(_check_online(run, names, lock))
+    if not typed and not arguments.no_code:
+        agree.append(_check_code(run))
+    if arguments.since:
+        agree.append(_check_changes(run, lock))
+    return OK if all(agree) else DIFFERENT
+
+
+def _check_one(run: Run, name: str, lock: Lock) -> bool:
+    artifact = lock.find(name)
+    problems = []
+    try:
+        path = locate(name, lock.folder)
+        verification = verify(name, path, lock)
+        if artifact is not None and verification.files[0].status != "missing":
+            problems = run.problems(artifact, lock, path, verification.files[0].sha256)
+    except ModelError as error:
+        reasons: tuple[str, ...] = (str(error),)
+    else:
+        reasons = verification.problems + verification.undecided
+    good = not reasons and not any(problem.blocks for problem in problems)
+    how = f"  ({artifact.recorded_how})" if artifact and good else ""
+    print(printable(f"{'ok   ' if good else 'FAIL '} {name}{how}"))
+    for reason in reasons:
+        print(printable(f"      {reason}"))
+    for problem in problems:
+        print_problem(problem)
+    return good
+
+
+def _check_online(run: Run, names: list[str], lock: Lock) -> bool:
+    found = [artifact for artifact in map(lock.find, names) if artifact and source_of(artifact)["type"] == "hf"]
+    if not found:
+        raise LockError(
+            f"None of the models to check in {run.lock_path} is from the Hub, so --online compared nothing."
+        )
+    agree = [_compare_online(run, artifact, lock) for artifact in found]  # all of them, not up to the first bad one
+    return all(agree)
+
+
+def _compare_online(run: Run, artifact: Artifact, lock: Lock) -> bool:
+    try:
+        moved = compare_with_hub(artifact, locate(artifact.path, lock.folder), run.resolve(lock))
+    except BackdoorScanError as error:
+        print(printable(f"FAIL  {artifact.path} on the Hub"))
+        print(printable(f"      {error}"))
+        return False
+    print(printable(f"ok    {artifact.path} on the Hub"))
+    if moved:
+        print(printable(f"      note: {moved}"))
+    return True
+
+
+def _check_code(run: Run) -> bool:
+    number, problems = project_code_problems(run.lock_path.parent)
+    failing = [problem for problem in problems if problem.fails or run.arguments.strict]
+    for problem in problems:
+        print(printable(f"{'FAIL ' if problem in failing else 'note '} {problem.message}"))
+        if problem in failing:
+            print(printable(f"      {problem.rule}: {problem.remedy}"))
+    untold = len(problems) - len(failing)
+    print(
+        f"{'FAIL ' if failing else 'ok   '} {number} Python files: {len(failing)} calls to mend"
+        + (f", {untold} of which the code alone does not tell what they fetch" if untold else "")
+    )
+    return not failing
+
+
+def _check_changes(run: Run, lock: Lock) -> bool:
+    """Print what changed in the lock file since a git revision; False if something asks for less than then."""
+    changes = lock_changes(_earlier(run.lock_path, run.arguments.since), lock)
+    for change in changes:
+        print(printable(f"{'FAIL ' if change.weaker else 'note '} {change.text}"))
+    if not changes:
+        print(printable(f"ok    {run.lock_path.name} is as it was at {run.arguments.since}"))
+    return not any(change.weaker for change in changes)
+
+
+def _earlier(lock_path: Path, revision: str) -> Lock:
+    if revision.startswith("-"):
+        raise LockError(f"{revision} is no git revision.")
+    command = ["git", "-C", str(lock_path.parent), "show", f"{revision}:./{lock_path.name}"]
+    try:
+        result = subprocess.run(command, capture_output=True, timeout=GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LockError(f"git could not be asked for {lock_path.name} at {revision} ({error}).") from error
+    if result.returncode != 0 or len(result.stdout) > MAX_BYTES:
+        reason = result.stderr.decode(errors="replace").strip() or "too large"
+        raise LockError(f"git has no {lock_path.name} at {revision} ({reason}); name another revision.")
+    return parse_lock(result.stdout, lock_path)
