@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import ipaddress
 import json
 import ssl
 import sys
@@ -180,7 +179,8 @@ def serving(hub: HubServer, tls: ssl.SSLContext | None = None, port: int = 0) ->
     server.daemon_threads = True
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    hub.address = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
+    # A certificate is for a name; a bare address would be reported.
+    hub.address = f"{'https://localhost' if tls else 'http://127.0.0.1'}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -208,7 +208,7 @@ def make_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -185,7 +185,7 @@ class ScanSession:
             directory=directory,
             device=self._settings.device,
         )
-        opening = {
+        opening: dict[str, Any] = {
             "path": str(self._path),
             "display": self.display,
             "root": str(self._root),

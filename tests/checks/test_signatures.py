@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from corpus.signatures import (
     AUTHORITY,
-    CASES,
     MODEL,
     NOW,
+    SIGNATURES,
     SIGNER,
     YEAR,
     edited,
@@ -74,7 +74,7 @@ def test_key(tmp_path, any_key):
     assert problems(tmp_path, {**table, "key-sha256": fingerprint}) == []
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"row_{case.row}_{case.name}")
+@pytest.mark.parametrize("case", SIGNATURES, ids=lambda case: f"row_{case.row}_{case.name}")
 def test_bad_bundle(tmp_path, case):
     table = case.write(tmp_path)
     text = reason(tmp_path, table)

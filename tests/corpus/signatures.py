@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from corpus import Case
+
 MODEL, SIGNER, AUTHORITY = "net.onnx", "signer@example.org", "An authority for tests"
 NOW = datetime.datetime.now(datetime.UTC)
 YEAR = datetime.timedelta(days=365)
@@ -205,7 +207,7 @@ DEEP = b'{"a":' * 40_000 + b"1" + b"}" * 40_000
 LIST = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 ENDLESS = b'{"' + b'\\"' * 100_000
 
-CASES: tuple[SignatureCase, ...] = (
+SIGNATURES: tuple[SignatureCase, ...] = (
     SignatureCase(name="other-model", spoil=_other_model, reason="it signs other content of net.onnx"),
     SignatureCase(name="other-key", spoil=_other_key, reason="another key", rule="signature-wrong-identity"),
     SignatureCase(name="other-key-without-hint", spoil=_without_hint, reason="not made with this key"),
@@ -327,3 +329,14 @@ CASES: tuple[SignatureCase, ...] = (
     ),
     SignatureCase(name="statement-is-a-list", spoil=_restate(lambda statement: [1]), reason="not a JSON object"),
 )
+
+
+def _as_case(case: SignatureCase) -> Case:
+    def write(folder: Path, canary: Path) -> Path:
+        case.write(folder)
+        return folder / MODEL
+
+    return Case(row=case.row, name=f"signature-{case.name}", write=write, rules=frozenset({case.rule}))
+
+
+CASES: tuple[Case, ...] = tuple(map(_as_case, SIGNATURES))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-import subprocess
-import sys
 
 import onnx
 import pytest
 from conftest import clean_weights, model_bytes
-from hub_server import git_sha1, serving
+from hub_server import serving
 
 REPO, FILE = "owner/repo", "onnx/model.onnx"
 MODEL = model_bytes(clean_weights())
@@ -175,21 +172,3 @@ def test_external_data_that_the_repository_lacks(online, with_data):
 def test_a_scan_opens_a_model_with_external_data(online, with_data):
     online.project.scan_apart(with_data, "--backdoor-checks=litmus", "--backdoor-report=report.json")
     assert online.project.findings()[f"{with_data}::litmus"]["outcome"] == "passed"
-
-
-# What the commands of the lock file ask
-
-
-@pytest.mark.parametrize(("file", "algorithm"), [(FILE, "sha256"), ("small.pt", "git-blob-sha1")])
-def test_what_the_hub_lists_is_asked_without_a_download(online, commit, file, algorithm):
-    code = "import json, sys; from pytest_backdoor.models.hub import resolve_upstream as ask; from dataclasses import "
-    code += "asdict; print(json.dumps([asdict(ask(*sys.argv[1:], revision)) for revision in ('main', 'v1', None)]))"
-    answers = json.loads(subprocess.check_output([sys.executable, "-c", code, REPO, file], text=True))
-    for answer in answers:
-        assert (answer["commit"], answer["alg"], answer["size"]) == (commit, algorithm, len(MODEL))
-        assert (
-            answer["value"]
-            == {"sha256": hashlib.sha256(MODEL).hexdigest(), "git-blob-sha1": git_sha1(MODEL)}[algorithm]
-        )
-    assert not any("/resolve/" in line for line in online.server.log)
-    assert online.blobs() == []

@@ -52,15 +52,15 @@ def test_offline_and_not_cached(online, commit, monkeypatch):
 
 @pytest.mark.slow  # the client tries again for half a minute
 def test_unreachable_and_not_cached(online, commit, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:9")
-    assert "https://127.0.0.1:9 cannot be reached" in refused(online, f"hf://{REPO}@{commit}/{FILE}")
+    monkeypatch.setenv("HF_ENDPOINT", "https://localhost:9")
+    assert "https://localhost:9 cannot be reached" in refused(online, f"hf://{REPO}@{commit}/{FILE}")
 
 
 def test_unreachable_but_cached(online, commit, monkeypatch):
     name = f"hf://{REPO}@{commit}/{FILE}"
     online.fetch(name)
     online.lock("add", name)
-    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "https://localhost:9")
     assert online.finding(name)["outcome"] == "passed"
 
 

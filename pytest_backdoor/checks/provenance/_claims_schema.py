@@ -43,7 +43,7 @@ SIGNATURE = {
 }
 SIGNATURE_METHODS = {
     "key": ("bundle", "key", "?key-sha256"),
-    "certificate": ("bundle", "chain"),
+    "certificate": ("bundle", "chain", "?identity", "?issuer", "?key-sha256"),
     "sigstore": ("bundle", "identity", "issuer", "?trust-config"),
 }
 SIGNATURE_PATHS = ("bundle", "key", "trust-config")

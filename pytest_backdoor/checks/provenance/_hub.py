@@ -6,16 +6,15 @@ which content is meant, not that this is the content.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pytest_backdoor.findings import Problem
 from pytest_backdoor.models.hub import HubFile, Origin
 
 from ._digests import Digests, content_digests, file_digests
+from ._sources import unprotected
 
 if TYPE_CHECKING:
     from pytest_backdoor.models import Subject
@@ -46,22 +45,14 @@ def hub_problems(
 
 
 def _transport(hub: HubFile, display: str, *, loopback_is_private: bool) -> Iterator[Problem]:
-    address = urlsplit(hub.endpoint)
-    if not hub.endpoint or address.scheme == "https" or (loopback_is_private and _is_loopback(address.hostname or "")):
-        return
-    yield Problem(
-        rule="plain-http",
-        message=f"{display} is fetched from {hub.endpoint}, which whoever sits in between can read and change.",
-        remedy="Set HF_ENDPOINT to an address that begins with https://, or unset it.",
-        path=display,
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    reason = unprotected(hub.endpoint, local_server=loopback_is_private) if hub.endpoint else None
+    if reason is not None:
+        yield Problem(
+            rule="plain-http",
+            message=f"{display} {reason} ({hub.endpoint}).",
+            remedy="Set HF_ENDPOINT to an address that begins with https:// and a host's name, or unset it.",
+            path=display,
+        )
 
 
 def _pinning(hub: HubFile, display: str) -> Iterator[Problem]:

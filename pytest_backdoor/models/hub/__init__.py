@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ._client import resolve_upstream
 from ._fetch import fetch
 from ._file import HubFile, Origin, Upstream
 from ._name import HUB_PREFIX, HubName, parse_hub_name
 
-__all__ = ["HUB_PREFIX", "HubFile", "HubName", "Origin", "Upstream", "fetch", "parse_hub_name", "resolve_upstream"]
+__all__ = ["HUB_PREFIX", "HubFile", "HubName", "Origin", "Upstream", "fetch", "parse_hub_name"]

@@ -10,7 +10,7 @@ from pytest_backdoor.errors import SettingsError
 
 from ._cache import SHA1, SHA256
 from ._file import Upstream
-from ._name import DEFAULT_REVISION, HubName, is_commit
+from ._name import HubName
 
 
 class NoSuchHubFileError(SettingsError):
@@ -66,30 +66,6 @@ def _upstream(entry: Any, commit: str) -> Upstream | None:
     if not isinstance(value, str) or not form.fullmatch(value):  # a folder, or no hash that could be used
         return None
     return Upstream(commit=commit, alg=alg, value=value, size=entry.size)
-
-
-def resolve_upstream(repo: str, file: str, revision: str | None = None) -> Upstream:
-    """Ask the Hub which commit ``revision`` is now and which hash it lists for ``file`` there.
-
-    Downloads nothing. Raises SettingsError if the Hub cannot be asked, has no such file or lists no usable hash.
-    """
-    from huggingface_hub import HfApi
-
-    name = HubName(repo=repo, file=file, revision=revision or DEFAULT_REVISION)
-    if is_offline():
-        raise SettingsError(f"The Hub cannot be asked about {name}: HF_HUB_OFFLINE is set; unset it.")
-    commit: str = name.requested
-    if not name.pinned:
-        try:
-            commit = str(HfApi().model_info(repo, revision=name.requested).sha)
-        except Exception as error:
-            raise explained(name, error) from error
-    if not is_commit(commit):
-        raise SettingsError(f"The Hub does not say which commit {name} is; check HF_ENDPOINT.")
-    upstream = listed_hashes(name, commit, [file]).get(file)
-    if upstream is None:
-        raise NoSuchHubFileError(f"The Hub lists no hash for {name}; check the name of the file.")
-    return upstream
 
 
 def explained(name: HubName, error: Exception) -> SettingsError:
