@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..findings import WORST_FIRST, Finding, ModelReport, Outcome
+from ..rules import RULES
 
 WIDTH = 100
 MARKS = {
@@ -24,14 +25,15 @@ def short_reason(finding: Finding) -> str:
 
 def explain(model: str, finding: Finding, again: str) -> str:
     """What a failed check found, how sure that is and what to do next; ``again`` is the command that repeats it."""
-    lines = [*_wrap(finding.summary, WIDTH), ""]
+    several = sum(problem.blocks for problem in finding.problems) > 1
+    lines = [*_wrap(_several(model, finding) if several else finding.summary, WIDTH), ""]
     lines += _entry("model", model)
     lines += _entry("check", f"{finding.check}, {finding.seconds:.1f} s")
     lines += _score(finding)
     lines += _files(finding.evidence)
     lines += _trigger(finding.evidence)
     lines += _problems(finding)
-    if finding.remedy:
+    if finding.remedy and not several:
         lines += _entry("what next", finding.remedy)
     lines += _entry("again", again, wrap=False)
     return "\n".join(lines)
@@ -70,14 +72,25 @@ def _score(finding: Finding) -> list[str]:
     return lines
 
 
+def _several(model: str, finding: Finding) -> str:
+    rules = dict.fromkeys(problem.rule for problem in finding.problems if problem.blocks)
+    return f"{model} breaks {len(rules)} rule{'s' if len(rules) > 1 else ''}: {', '.join(rules)}."
+
+
 def _problems(finding: Finding) -> Iterator[str]:
-    """Each broken rule with its message and remedy, those that fail first."""
-    for problem in sorted(finding.problems, key=lambda problem: not problem.blocks):
-        label = problem.rule if problem.blocks else f"{problem.rule} ({problem.allowed or 'for your information'})"
-        yield f"  {label}"
-        yield from _wrap(problem.message, WIDTH, first=" " * 4, rest=" " * 4)
-        if problem.blocks and problem.remedy:
-            yield from _wrap(f"→ {problem.remedy}", WIDTH, first=" " * 4, rest=" " * 6)
+    """Each broken rule, those that fail first; with message and remedy where the finding is not of that one alone."""
+    failing = [problem for problem in finding.problems if problem.blocks]
+    if len(failing) == 1:
+        yield from _entry("rule", f"{failing[0].rule}: {RULES[failing[0].rule].title}")
+    else:
+        for problem in failing:
+            yield from _entry("rule", f"{problem.rule}: {RULES[problem.rule].title}")
+            yield from _entry("", problem.message)
+            yield from _entry("", f"→ {problem.remedy}")
+    for problem in finding.problems:
+        if not problem.blocks and problem.message != finding.summary:
+            how = f"allowed, {problem.allowed}" if problem.allowed else "for your information"
+            yield from _entry("note", f"{problem.rule} ({how}): {problem.message}")
 
 
 def _files(evidence: Any) -> Iterator[str]:

@@ -201,7 +201,7 @@ def test_a_listed_file_that_cannot_be_parsed_does_not_pass(tmp_path, model):
     text = path.read_text().replace(read_lock(path).artifacts[0].sha256, sha256)
     path.write_text(text.replace(f"size = {read_lock(path).artifacts[0].size}\n", f"size = {size}\n", 1))
     finding = run(tmp_path, "models/net.onnx")
-    assert finding.outcome is Outcome.ERROR
+    assert finding.outcome is Outcome.FAILED
     assert "cannot be parsed" in finding.summary
 
 
@@ -214,12 +214,12 @@ def test_an_entry_that_asks_for_a_signature_does_not_pass_without_one(tmp_path, 
 
 
 def test_hub_names_are_listed_verbatim(tmp_path):
-    name = "hf://org/name@main/onnx/model.onnx"
+    name = f"hf://org/name@{'0f' * 20}/onnx/model.onnx"
     path = save(tmp_path / "cache" / "model.onnx", make_model(located("model.onnx_data")))
     (path.parent / "model.onnx_data").write_bytes(DATA)
     record(tmp_path / "models.lock", [new_artifact(name, path)])
     entry = read_lock(tmp_path / "models.lock").artifacts[0]
-    assert entry.external[0].path == "hf://org/name@main/onnx/model.onnx_data"
+    assert entry.external[0].path == f"{name}_data"
     assert run(tmp_path, name, path=path).outcome is Outcome.PASSED
 
 

@@ -69,7 +69,7 @@ def test_file_that_is_no_model(project, anywhere):
         [
             "model.onnx::litmus FAILED*",
             "model.onnx is a text file, not a model*",
-            "error *model.onnx *litmus ERROR",
+            "suspicious *model.onnx *litmus ERROR",
         ]
     )
     for name in INNER_NAMES:
@@ -105,7 +105,9 @@ def test_the_worst_comes_first_in_the_summary(project):
     for name, kind in {"a": "clean", "b": "other", "c": "unopenable", "d": "bad"}.items():
         project.add(f"{name}.onnx", kind=kind)
     result = project.scan(".")
-    result.stdout.fnmatch_lines(["suspicious  d.onnx *", "error *c.onnx *", "unverified *b.onnx *", "clean *a.onnx *"])
+    result.stdout.fnmatch_lines(
+        ["suspicious *c.onnx *", "suspicious  d.onnx *", "unverified *b.onnx *", "clean *a.onnx *"]
+    )
 
 
 def test_where_the_reports_are(project):

@@ -41,7 +41,7 @@ def tamper(online):
 
 def test_good_pinned_file(online, pinned):
     finding = online.finding(pinned)
-    assert (finding["outcome"], finding["problems"]) == ("not_assessed", [])  # no lock file yet
+    assert (finding["outcome"], rules(finding)) == ("not_assessed", set())  # no lock file yet
     added = online.lock("add", pinned)
     assert added.returncode == 0, added.stderr
     finding = online.finding(pinned)
@@ -99,7 +99,7 @@ def test_file_that_is_not_in_lfs(online, commit):
     finding = online.finding(f"hf://{REPO}@{commit}/small.pt")
     assert finding["outcome"] == "not_assessed"
     assert rules(finding) == set()
-    assert rules(finding, blocking=False) == {"weak-or-short-hash"}
+    assert rules(finding, blocking=False) == {"weak-or-short-hash", "no-hash-listed"}
     tamper(online)
     finding = online.finding(f"hf://{REPO}@{commit}/small.pt")
     assert rules(finding) == {"hash-mismatch"}

@@ -33,7 +33,7 @@ def test_model_under_another_name_fails(locked, distributed):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["*unlocked-file*", "*models/weights.bin is a model by its content (onnx)*", f"FAILED {SWEEP}*"]
+        ["*models/weights.bin is a model by its content (onnx)*", "*unlocked-file*", f"FAILED {SWEEP}*"]
     )
     assert locked.outcomes()["models/weights.bin"] == {"provenance": "failed"}
     (problem,) = locked.findings()["models/weights.bin::provenance"]["problems"]
