@@ -11,6 +11,8 @@ from functools import cached_property
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from ._sums import Sum
+
 GRID = 5
 WINDOW_SHARE = 0.19
 ALPHAS = (0.1, 0.2)
@@ -49,6 +51,10 @@ class Family(ABC):
 
         ``images``: float ``(N, C, H, W)`` in [0, 1].
         """
+
+    def parts(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> Sum | None:
+        """What ``apply`` gives as a sum of what is every image's and what is every arm's; None where it is none."""
+        return None
 
     @abstractmethod
     def mask(self, parameters: torch.Tensor, slot: int) -> torch.Tensor:
@@ -99,12 +105,15 @@ class Patch(Family):
         """Float ``(arms, C, side, side)``."""
         return _same_start((self.input_shape[0], self.side, self.side), arms, generator)
 
-    def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
+    def parts(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> Sum:
         row, column = self.places[slot]
         right, bottom = images.shape[3] - column - self.side, images.shape[2] - row - self.side
         edges = (column, right, row, bottom)
         pattern = torch.nn.functional.pad(_bounded(parameters), edges)
-        return images[None] * (1 - self.mask(parameters, slot)) + pattern[:, None]
+        return Sum(images=images * (1 - self.mask(parameters, slot)), arms=pattern)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
+        return self.parts(images, parameters, slot).batch()
 
     def mask(self, parameters: torch.Tensor, slot: int) -> torch.Tensor:
         row, column = self.places[slot]
@@ -180,9 +189,12 @@ class Blend(Family):
         """Float ``(arms, C, H, W)``."""
         return _same_start(self.input_shape, arms, generator)
 
-    def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
+    def parts(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> Sum:
         alpha = self.alphas[slot]
-        return images[None] * (1 - alpha) + _bounded(parameters)[:, None] * alpha
+        return Sum(images=images * (1 - alpha), arms=_bounded(parameters) * alpha)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
+        return self.parts(images, parameters, slot).batch()
 
     def mask(self, parameters: torch.Tensor, slot: int) -> torch.Tensor:
         return torch.full((1, *self.input_shape[1:]), self.alphas[slot], device=parameters.device)
