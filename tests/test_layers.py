@@ -25,6 +25,7 @@ USES_TORCH = (
     "checks/margin/_maximise",
     "checks/margin/_patches",
     "checks/_threads",
+    "checks/reversal/_channels_last",
     "checks/reversal/_check",
     "checks/reversal/_evidence",
     "checks/reversal/_families",

@@ -113,14 +113,16 @@ def _normalised(
 
 def _layer(func: Function, whole: Tensor, parts: Parts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts | None:
     """Convolutions and fully connected layers: the arms without the bias."""
-    if len(args) < 2 or args[0] is not whole:
+    names = ("weight", "bias")
+    named = dict(zip(names, args[1:3], strict=False)) | {name: kwargs[name] for name in names if name in kwargs}
+    rest, others = args[3:], {name: value for name, value in kwargs.items() if name not in names}
+    if not args or args[0] is not whole or (func is not functional.linear and named["weight"].dim() != whole.dim()):
         return None
-    (weight, *rest), without = args[1:], dict(kwargs)
-    if func is not functional.linear and weight.dim() != whole.dim():
-        return None
-    if "bias" in without:
-        without["bias"] = None
-    return func(parts[0], weight, *rest, **kwargs), func(parts[1], weight, *(None, *rest[1:])[: len(rest)], **without)
+    images, arms = parts
+    return (
+        func(images, named["weight"], named.get("bias"), *rest, **others),
+        func(arms, named["weight"], None, *rest, **others),
+    )
 
 
 def _product(

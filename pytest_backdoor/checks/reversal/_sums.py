@@ -29,11 +29,6 @@ class Sum:
         """Float ``(A, N, ...)``."""
         return self.images[None] + self.arms[:, None]
 
-    def contiguous(self, memory_format: torch.memory_format) -> Sum:
-        """The same parts in this memory format."""
-        images, arms = (part.contiguous(memory_format=memory_format) for part in (self.images, self.arms))
-        return Sum(images=images, arms=arms)
-
     def flat(self) -> torch.Tensor:
         """Float ``(A · N, ...)``, in the memory format of ``images``."""
         if self.images.is_contiguous() or not self.images.is_contiguous(memory_format=torch.channels_last):
@@ -46,11 +41,21 @@ class NotSeparableError(RuntimeError):
     """The network looks at how its output depends on its input, which differs where parts are computed."""
 
 
-@dataclass(eq=False)
 class _Known:
-    tensor: torch.Tensor
-    version: int
-    parts: Sum | None
+    """A tensor and its parts, as long as nothing has changed its values or how its gradient is computed."""
+
+    def __init__(self, tensor: torch.Tensor, parts: Sum) -> None:
+        self.tensor = tensor
+        self._parts: Sum | None = parts
+        self._version, self._grad_fn = tensor._version, tensor.grad_fn
+
+    def parts(self) -> Sum | None:
+        # What is made within an autograd function is given that function's gradient when it is handed out.
+        same = self.tensor._version == self._version and self.tensor.grad_fn is self._grad_fn
+        return self._parts if same else None
+
+    def forget(self) -> None:
+        self._parts = None
 
 
 class LinearInParts(TorchFunctionMode):
@@ -64,7 +69,7 @@ class LinearInParts(TorchFunctionMode):
     """
 
     def __init__(self, whole: torch.Tensor, parts: Sum) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._known: dict[int, _Known] = {}
         self._register(whole, parts)
 
@@ -82,9 +87,10 @@ class LinearInParts(TorchFunctionMode):
         if parts is not None and func in ENDINGS:
             return parts.flat()
         result = func(*args, **kwargs)
-        for known in met:
+        if func not in RULES or func in IN_PLACE:
             # What is not listed may hand on the memory unseen, and a later change of it with that.
-            known.parts = known.parts if func in RULES and func not in IN_PLACE else None
+            for known in met:
+                known.forget()
         if parts is not None and _fits(result, parts):
             self._register(result, parts)
         return result
@@ -92,17 +98,15 @@ class LinearInParts(TorchFunctionMode):
     def _apart(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], met: list[_Known]
     ) -> Sum | None:
-        known = met[0]
-        rule = RULES.get(func)
-        if rule is None or len(met) > 1 or known.parts is None or known.tensor._version != known.version:
+        known, rule = met[0], RULES.get(func)
+        parts = known.parts()
+        if rule is None or len(met) > 1 or parts is None or torch.is_autocast_enabled(known.tensor.device.type):
             return None
-        if torch.is_autocast_enabled(known.tensor.device.type):
-            return None
-        made = rule(func, known.tensor, (known.parts.images, known.parts.arms), args, kwargs)
+        made = rule(func, known.tensor, (parts.images, parts.arms), args, kwargs)
         return None if made is None else Sum(images=made[0], arms=made[1])
 
     def _register(self, tensor: torch.Tensor, parts: Sum) -> None:
-        self._known[id(tensor)] = _Known(tensor, tensor._version, parts)
+        self._known[id(tensor)] = _Known(tensor, parts)
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:

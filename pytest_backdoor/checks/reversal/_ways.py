@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
 
+from ._channels_last import ChannelsLast, channels_last
 from ._families import Family
 from ._sums import LinearInParts
 
@@ -20,11 +22,11 @@ LOGIT_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 1e-2
 class Way:
     """How to run a network.
 
-    ``memory_format``: of its input. ``in_parts``: whether its first linear layers are computed of images and triggers
-    apart.
+    ``channels_last``: whether its input and that of its convolutions lie so in memory. ``in_parts``: whether its first
+    linear layers are computed of images and triggers apart.
     """
 
-    memory_format: torch.memory_format = torch.channels_last
+    channels_last: bool = True
     in_parts: bool = False
 
 
@@ -34,12 +36,14 @@ def logits_of(
     """Float ``(A, N, K)`` for ``(N, C, H, W)`` images, each with the trigger of each of A arms' ``parameters``."""
     parts = family.parts(images, parameters, slot) if way.in_parts else None
     triggered = family.apply(images, parameters, slot) if parts is None else parts.batch()
-    batch = triggered.flatten(0, 1).contiguous(memory_format=way.memory_format)
-    if parts is None:
+    batch = triggered.flatten(0, 1)
+    batch = channels_last(batch) if way.channels_last else batch.contiguous()
+    with ExitStack() as stack:
+        if way.channels_last:
+            stack.enter_context(ChannelsLast())
+        if parts is not None:
+            stack.enter_context(LinearInParts(batch, parts))
         logits = forward(batch)
-    else:
-        with LinearInParts(batch, parts.contiguous(way.memory_format)):
-            logits = forward(batch)
     return logits.float().view(*triggered.shape[:2], -1)
 
 
@@ -55,7 +59,7 @@ def fitting_way(forward: Forward, images: torch.Tensor, family: Family, start: t
     try:
         expected = _trial(forward, shown, arms, family, way)
     except Exception:  # the network is the user's own code
-        way = Way(memory_format=torch.contiguous_format)
+        way = Way(channels_last=False)
         expected = _trial(forward, shown, arms, family, way)
     if family.parts(shown, arms, 0) is None:
         return way
