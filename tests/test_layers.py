@@ -25,13 +25,16 @@ USES_TORCH = (
     "checks/margin/_maximise",
     "checks/margin/_patches",
     "checks/_threads",
+    "checks/reversal/_channels_last",
     "checks/reversal/_check",
     "checks/reversal/_evidence",
     "checks/reversal/_families",
     "checks/reversal/_fallback",
     "checks/reversal/_images",
+    "checks/reversal/_linear",
     "checks/reversal/_nominate",
     "checks/reversal/_s",
+    "checks/reversal/_ways",
 )
 # Imported by the check when it needs them, and made of numpy.
 USES_NUMPY = tuple(f"checks/reversal/_{name}" for name in ("arm", "candidates", "gradient_free", "queries"))

@@ -11,6 +11,8 @@ from functools import cached_property
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from ._sums import Sum
+
 GRID = 5
 WINDOW_SHARE = 0.19
 ALPHAS = (0.1, 0.2)
@@ -59,6 +61,10 @@ class Family(ABC):
         ``gradient``: float ``(arms, C, H, W)``, of each arm's loss for a signal that is added to the images as they
         are.
         """
+        return None
+
+    def parts(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> Sum | None:
+        """What ``apply`` gives as a sum of what is every image's and what is every arm's; None where it is none."""
         return None
 
     @abstractmethod
@@ -117,12 +123,15 @@ class Patch(Family):
         row, column = self.places[slot]
         return gradient[:, :, row : row + self.side, column : column + self.side]
 
-    def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
+    def parts(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> Sum:
         row, column = self.places[slot]
         right, bottom = images.shape[3] - column - self.side, images.shape[2] - row - self.side
         edges = (column, right, row, bottom)
         pattern = torch.nn.functional.pad(_bounded(parameters), edges)
-        return images[None] * (1 - self.mask(parameters, slot)) + pattern[:, None]
+        return Sum(images=images * (1 - self.mask(parameters, slot)), arms=pattern)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
+        return self.parts(images, parameters, slot).batch()
 
     def mask(self, parameters: torch.Tensor, slot: int) -> torch.Tensor:
         row, column = self.places[slot]
@@ -200,9 +209,12 @@ class Blend(Family):
         """Float ``(arms, C, H, W)``."""
         return _same_start(self.input_shape, arms, generator)
 
-    def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
+    def parts(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> Sum:
         alpha = self.alphas[slot]
-        return images[None] * (1 - alpha) + _bounded(parameters)[:, None] * alpha
+        return Sum(images=images * (1 - alpha), arms=_bounded(parameters) * alpha)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor, slot: int) -> torch.Tensor:
+        return self.parts(images, parameters, slot).batch()
 
     def mask(self, parameters: torch.Tensor, slot: int) -> torch.Tensor:
         return torch.full((1, *self.input_shape[1:]), self.alphas[slot], device=parameters.device)

@@ -8,6 +8,7 @@ from ._families import Patch
 from ._images import ReversalImages
 from ._score import MOST_TARGETS
 from ._search import AGNOSTIC, Forward, descend, image_gradient
+from ._ways import fitting_way
 
 NOMINATED = 24
 SCREEN_IMAGES = 4
@@ -38,10 +39,11 @@ def _fallen_into(
     """Float ``(K,)``: the share of images that an agnostic patch turns into each class, in the best window for it."""
     agnostic = torch.tensor([AGNOSTIC], device=images.images.device)
     start = patch.start(1, generator).to(images.images.device)
-    first = image_gradient(forward, images, agnostic, patch)
+    way = fitting_way(forward, images.images, patch, start)
+    first = image_gradient(forward, images, agnostic, patch, way)
     shares = []
     for slot in range(len(patch.labels)):
-        found = descend(forward, images, agnostic, patch, slot, start, first)
+        found = descend(forward, images, agnostic, patch, slot, start, first, way=way)
         with torch.no_grad():
             predicted = forward(patch.apply(images.held_out, found, slot)[0]).argmax(1)
         left = predicted[predicted != images.held_out_labels]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,13 +11,14 @@ from ...errors import NotAssessableError
 from ._families import Family
 from ._images import BATCH, ReversalImages
 from ._queries import AGNOSTIC as AGNOSTIC
+from ._ways import Forward as Forward
+from ._ways import Way, fitting_way, logits_of, logits_on
 
 LEARNING_RATE = 0.5
 BETAS = (0.5, 0.9)
 CONFIDENT = 1e-6
 SOURCE_TEMPERATURE = 0.3
-
-Forward = Callable[[torch.Tensor], torch.Tensor]
+WHOLE = Way()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,13 @@ def search(
     arms = torch.cat([targets, targets.new_tensor([AGNOSTIC])])
     start = family.start(len(arms), generator).to(targets.device)
     images = images.first(family.optimised, family.held_out)
-    first = image_gradient(forward, images, arms, family)
+    # Once for all slots, so that the number of workers has no say in it.
+    way = fitting_way(forward, images.images, family, start)
+    first = image_gradient(forward, images, arms, family, way)
 
     def in_slot(slot: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        found = descend(forward, images, arms, family, slot, start, first)
-        return *_held_out(forward, images, arms, family, slot, found), found
+        found = descend(forward, images, arms, family, slot, start, first, way=way)
+        return *_held_out(forward, images, arms, family, slot, found, way=way), found
 
     with ThreadPoolExecutor(workers) as pool:
         rows = list(pool.map(in_slot, range(len(family.labels))))
@@ -89,16 +91,20 @@ def descend(
     slot: int,
     start: torch.Tensor,
     first: torch.Tensor | None = None,
+    *,
+    way: Way = WHOLE,
 ) -> torch.Tensor:
     """The family's parameters after its steps of Adam from ``start``, float ``(A, ...)``; an arm for each target.
 
-    ``first``: see ``image_gradient``; the first step then costs nothing.
+    ``first``: see ``image_gradient``; the first step then costs nothing. ``way``: how the network is run; see
+    ``fitting_way``.
     """
     parameters = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([parameters], lr=LEARNING_RATE, betas=BETAS, foreach=True)
     for step in range(family.steps):
         known = family.from_image_gradient(first, slot) if step == 0 and first is not None else None
-        parameters.grad = _gradient(forward, images, targets, family, slot, parameters) if known is None else known
+        own = _gradient(forward, images, targets, family, slot, parameters, way) if known is None else known
+        parameters.grad = own
         optimizer.step()
     return parameters.detach()
 
@@ -110,10 +116,11 @@ def _gradient(
     family: Family,
     slot: int,
     parameters: torch.Tensor,
+    way: Way,
 ) -> torch.Tensor:
     total = torch.zeros_like(parameters)
     for arms in _chunks(len(targets), len(images.images)):
-        logits = _logits(forward, family.apply(images.images, parameters[arms], slot))
+        logits = logits_of(forward, images.images, parameters[arms], family, slot, way)
         objective = losses(logits, images.labels, targets[arms], per_source=family.per_source).sum()
         (gradient,) = torch.autograd.grad(objective, [parameters])
         require_finite(objective.detach(), gradient)
@@ -122,7 +129,7 @@ def _gradient(
 
 
 def image_gradient(
-    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family
+    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family, way: Way = WHOLE
 ) -> torch.Tensor | None:
     """Float ``(A, C, H, W)``: the gradient of each arm's loss for a signal that is added to all images alike.
 
@@ -134,7 +141,7 @@ def image_gradient(
         return None
     total = torch.zeros(shape, device=images.images.device)
     for arms in _chunks(len(targets), len(images.images)):
-        logits = _logits(forward, images.images[None] + signal[arms][:, None])
+        logits = logits_on(forward, images.images[None] + signal[arms][:, None], way)
         objective = losses(logits, images.labels, targets[arms], per_source=family.per_source).sum()
         (gradient,) = torch.autograd.grad(objective, [signal])
         require_finite(objective.detach(), gradient)
@@ -144,11 +151,18 @@ def image_gradient(
 
 @torch.no_grad()
 def _held_out(
-    forward: Forward, images: ReversalImages, targets: torch.Tensor, family: Family, slot: int, found: torch.Tensor
+    forward: Forward,
+    images: ReversalImages,
+    targets: torch.Tensor,
+    family: Family,
+    slot: int,
+    found: torch.Tensor,
+    *,
+    way: Way = WHOLE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     parts = []
     for arms in _chunks(len(targets), len(images.held_out)):
-        logits = _logits(forward, family.apply(images.held_out, found[arms], slot))
+        logits = logits_of(forward, images.held_out, found[arms], family, slot, way)
         parts.append(mean_margins(logits, images.held_out_labels, targets[arms], per_source=family.per_source))
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
@@ -157,12 +171,6 @@ def _chunks(arms: int, images: int) -> list[slice]:
     """Arms in batches of about BATCH images, so that a batch stays in the processor's cache."""
     size = max(1, BATCH // max(1, images))
     return [slice(start, min(start + size, arms)) for start in range(0, arms, size)]
-
-
-def _logits(forward: Forward, triggered: torch.Tensor) -> torch.Tensor:
-    arms, count = triggered.shape[:2]
-    batch = triggered.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return forward(batch).float().view(arms, count, -1)
 
 
 def losses(
