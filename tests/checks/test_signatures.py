@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from corpus.signatures import (
     AUTHORITY,
+    CONTENT,
     MODEL,
     NOW,
+    OTHER,
     SIGNATURES,
     SIGNER,
     YEAR,
@@ -65,7 +67,7 @@ def key():
 
 
 def test_key(tmp_path, any_key):
-    (tmp_path / MODEL).write_bytes(b"a model")
+    (tmp_path / MODEL).write_bytes(CONTENT)
     (tmp_path / "key.pem").write_bytes(pem_of(any_key))
     sign_with_key(tmp_path / MODEL, tmp_path / "net.sig", any_key)
     table = {"method": "key", "bundle": "net.sig", "key": "key.pem"}
@@ -127,7 +129,7 @@ def published(tmp_path, key):
     """A folder as a publisher signs it, below the lock file's."""
     folder = tmp_path / "models" / "net"
     folder.mkdir(parents=True)
-    (folder / "net.onnx").write_bytes(b"a model")
+    (folder / "net.onnx").write_bytes(CONTENT)
     (folder / "net.onnx_data").write_bytes(b"its weights")
     (folder / "README.md").write_text("About it.")
     (tmp_path / "key.pem").write_bytes(pem_of(key))
@@ -188,7 +190,7 @@ def test_row_46_folder_that_signers_pass_over(tmp_path, key, published, folder):
 
 def test_row_46_model_of_the_same_name_in_another_folder(tmp_path, key, published):
     (published / "b").mkdir()
-    (published / "b" / "net.onnx").write_bytes(b"another model")
+    (published / "b" / "net.onnx").write_bytes(OTHER)
     sign_with_key(published, published / "model.sig", key)
     shutil.copy(published / "net.onnx", published / "b" / "net.onnx")
     assert "signs other content" in reason(tmp_path, TABLE, "models/net/b/net.onnx")
@@ -241,7 +243,7 @@ def certified(folder: Path, authority, **options):
     key = ec.generate_private_key(ec.SECP256R1())
     options = {"extensions": (usage(), mail(SIGNER)), **options}
     certificate = make_certificate("The signer", key, signed_by=authority, **options)
-    (folder / MODEL).write_bytes(b"a model")
+    (folder / MODEL).write_bytes(CONTENT)
     (folder / "ca.pem").write_bytes(pem(authority[0]))
     sign_with_certificate(folder / MODEL, folder / "net.sig", key, certificate, authority[0])
     (folder / "signer.pem").write_bytes(pem_of(key))
@@ -398,7 +400,7 @@ def test_row_46_other_instance(tmp_path):
 
 def test_row_46_model_changed_after_sigstore(tmp_path):
     table = by_sigstore(tmp_path, SigstoreInstance())
-    (tmp_path / MODEL).write_bytes(b"another model")
+    (tmp_path / MODEL).write_bytes(OTHER)
     assert "signs other content" in reason(tmp_path, table)
 
 

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import base64
 import datetime
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+from onnx import TensorProto, helper
 
 from corpus import Case
 
+
+def _model(value: float) -> bytes:
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, [1], [value])
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    scores = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [image], [scores], [tensor])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+CONTENT, OTHER = _model(1.0), _model(2.0)
 MODEL, SIGNER, AUTHORITY = "net.onnx", "signer@example.org", "An authority for tests"
 NOW = datetime.datetime.now(datetime.UTC)
 YEAR = datetime.timedelta(days=365)
@@ -148,7 +163,7 @@ class SignatureCase:
         return {name: value for name, value in {**table, **self.table}.items() if value is not None}
 
 
-def write_good(folder: Path, content: bytes = b"a model") -> dict[str, Any]:
+def write_good(folder: Path, content: bytes = CONTENT) -> dict[str, Any]:
     """A model, its bundle and the key; gives the table of its entry."""
     key = ec.generate_private_key(ec.SECP256R1())
     (folder / MODEL).write_bytes(content)
@@ -170,8 +185,8 @@ def _restate(change: Change) -> Callable[[Path], object]:
 
 
 def _other_model(folder: Path) -> None:
-    write_good(folder, b"another model")
-    (folder / MODEL).write_bytes(b"a model")
+    write_good(folder, OTHER)
+    (folder / MODEL).write_bytes(CONTENT)
 
 
 def _other_key(folder: Path, kind: Any = None) -> None:
@@ -189,9 +204,9 @@ def _signature_of_another(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     (folder / "key.pem").write_bytes(pem_of(key))
     sign_with_key(folder / MODEL, folder / "net.sig", key)
-    (folder / MODEL).write_bytes(b"another model")
+    (folder / MODEL).write_bytes(OTHER)
     sign_with_key(folder / MODEL, folder / "other.sig", key)
-    (folder / MODEL).write_bytes(b"a model")
+    (folder / MODEL).write_bytes(CONTENT)
     other = json.loads((folder / "other.sig").read_text())
     good["verificationMaterial"] = other["verificationMaterial"]
     good["dsseEnvelope"]["signatures"] = other["dsseEnvelope"]["signatures"]
@@ -333,7 +348,18 @@ SIGNATURES: tuple[SignatureCase, ...] = (
 
 def _as_case(case: SignatureCase) -> Case:
     def write(folder: Path, canary: Path) -> Path:
-        case.write(folder)
+        table = case.write(folder)
+        content = (folder / MODEL).read_bytes()
+        artifact = {
+            "path": MODEL,
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "format": "onnx",
+            "recorded": {"how": "trust-on-first-use"},
+            "signature": table,
+        }
+        document = {"lock-version": "1", "artifact": [artifact]}
+        (folder / "models.lock").write_text(tomli_w.dumps(document), encoding="utf-8")
         return folder / MODEL
 
     return Case(row=case.row, name=f"signature-{case.name}", write=write, rules=frozenset({case.rule}))
