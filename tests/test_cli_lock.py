@@ -260,3 +260,21 @@ def test_usage_errors_exit_with_2(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["lock"])
     assert caught.value.code == 2
+
+
+def test_checking_a_folder_looks_for_what_is_not_listed(project, capsys):
+    assert add("sub/b.safetensors") == OK
+    assert main(["lock", "check", "sub"]) == OK
+    (project / "sub" / "weights.bin").write_bytes(onnx_bytes())
+    capsys.readouterr()
+    assert main(["lock", "check", "sub"]) == DIFFERENT
+    output = capsys.readouterr().out
+    assert "ok    sub/b.safetensors" in output
+    assert "FAIL  sub/weights.bin" in output
+    assert "unlocked-file" in output
+
+
+def test_checking_an_empty_folder_is_not_success(project):
+    assert add("a.onnx") == OK
+    (project / "empty").mkdir()
+    assert main(["lock", "check", "empty"]) == WRONG

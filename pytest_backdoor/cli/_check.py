@@ -11,8 +11,10 @@ from ..checks.provenance._lockfile import MAX_BYTES, Artifact, Lock, parse_lock,
 from ..checks.provenance._names import locate
 from ..checks.provenance._origin import compare_with_hub
 from ..checks.provenance._sources import source_of
+from ..checks.provenance._sweep import unlisted_models
 from ..checks.provenance._verify import verify
 from ..errors import BackdoorScanError, LockError, ModelError
+from ..models.hub import HUB_PREFIX
 from ._shared import DIFFERENT, OK, Run, print_problem, printable, typed_name
 
 GIT_SECONDS = 60
@@ -22,20 +24,32 @@ def check(run: Run) -> int:
     """Compare models with their entries and print what differs; without paths, the project's code too."""
     arguments = run.arguments
     lock = read_lock(run.lock_path)
-    typed = [typed_name(path, run.lock_path) for path in arguments.paths]
-    names = list(dict.fromkeys(typed or [artifact.path for artifact in lock.artifacts]))
-    if not names:
+    folders = [Path(path) for path in arguments.paths if Path(path).is_dir()]
+    typed = [typed_name(path, run.lock_path) for path in arguments.paths if Path(path) not in folders]
+    listed = [artifact.path for artifact in lock.artifacts]
+    below = [name for folder in folders for name in listed if _lies_below(name, folder, lock)]
+    names = list(dict.fromkeys([*typed, *below] if arguments.paths else listed))
+    unlisted = [problem for folder in folders for problem in unlisted_models(folder, lock)]
+    if not names and not unlisted:
         raise LockError(
             f"{run.lock_path} lists no models, so nothing was checked; add one with: pytest-backdoor lock add PATH"
         )
     agree = [_check_one(run, name, lock) for name in names]
+    for problem in unlisted:
+        print(printable(f"FAIL  {problem.path}"))
+        print_problem(problem)
+        agree.append(False)
     if arguments.online:
         agree.append(_check_online(run, names, lock))
-    if not typed and not arguments.no_code:
+    if not arguments.paths and not arguments.no_code:
         agree.append(_check_code(run))
     if arguments.since:
         agree.append(_check_changes(run, lock))
     return OK if all(agree) else DIFFERENT
+
+
+def _lies_below(name: str, folder: Path, lock: Lock) -> bool:
+    return not name.startswith(HUB_PREFIX) and (lock.folder / name).resolve().is_relative_to(folder.resolve())
 
 
 def _check_one(run: Run, name: str, lock: Lock) -> bool:

@@ -98,7 +98,10 @@ def _add_origin(action: argparse.ArgumentParser) -> None:
 
 def _add_checks(action: argparse.ArgumentParser) -> None:
     action.add_argument(
-        "paths", nargs="*", metavar="PATH", help="models to compare (default: all that are listed, and the code)"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="models to compare, or folders to look through too (default: all that are listed, and the code)",
     )
     action.add_argument("--online", action="store_true", help="compare models from the Hub with the Hub too")
     action.add_argument("--no-code", action="store_true", help="do not look at the project's Python files")

@@ -485,3 +485,25 @@ def test_formats_are_told_by_content(tmp_path, content, expected):
     else:
         content(path)
     assert sniff_format(path) == expected
+
+
+# The source that the settings name
+
+
+@pytest.mark.parametrize(
+    ("source", "rules"),
+    [
+        ("http://example.org/net.onnx", {"plain-http"}),
+        ("https://huggingface.co/org/name/resolve/main/net.onnx", {"unpinned-revision"}),
+        ("hf://org/name@v1/net.onnx", {"unpinned-revision"}),
+        (f"hf://org/name@{'0f' * 20}/net.onnx", set()),
+        ("https://example.org/net.onnx", set()),
+        ("trained in March", set()),
+    ],
+)
+def test_the_declared_source_is_judged(tmp_path, model, source, rules):
+    settings = ScanSettings(lock="models.lock", source=source)
+    subject = Subject("models/net.onnx", settings, path=model)
+    finding = ProvenanceCheck().run(subject, Context(settings=settings, root=tmp_path, behavioural_checks=()))
+    assert {problem.rule for problem in finding.problems if problem.blocks} == rules
+    assert finding.outcome is (Outcome.FAILED if rules else Outcome.PASSED)

@@ -15,6 +15,7 @@ from pytest_backdoor.errors import BackdoorScanError, LockError, ModelError
 from pytest_backdoor.findings import Finding, Outcome, Problem
 from pytest_backdoor.models.hub import HUB_PREFIX
 
+from ._claims import declared_source_problems
 from ._digests import content_digests, file_digests
 from ._entry import Circumstances, entry_problems
 from ._hub import subject_hub_problems
@@ -60,7 +61,8 @@ class ProvenanceCheck:
 
     def _of_file(self, subject: Subject, path: Path, context: Context) -> Finding:
         # What is wrong with the files is said whatever the lock file says, or if it cannot even be read.
-        found = [*subject.problems, *subject_hub_problems(subject)]
+        declared = declared_source_problems(context.settings.source, subject.display)
+        found = [*subject.problems, *subject_hub_problems(subject), *declared]
         if context.settings.lock is None:
             return self._without_lock(subject, found)
         lock_path = context.root / context.settings.lock

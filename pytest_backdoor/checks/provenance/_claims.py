@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from pytest_backdoor.errors import LockError
 from pytest_backdoor.findings import Problem
 
 from ._claims_schema import SOURCE_HASHES
@@ -12,7 +13,7 @@ from ._digests import SHA256_PREFIX, Digests, hash_matches, is_strong, is_too_sh
 from ._exceptions import excused, expired_exceptions
 from ._lockfile import Artifact, Lock
 from ._names import clash_key
-from ._sources import cache_name, name_source, source_of, unpinned, unprotected
+from ._sources import cache_name, name_source, parse_source, source_of, unpinned, unprotected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,18 @@ def claim_problems(
         *_collisions(artifact, lock, name),
     ]
     return [*excused(problems, artifact, lock, today), *expired_exceptions(artifact, today, name)]
+
+
+def declared_source_problems(text: str | None, display: str) -> list[Problem]:
+    """The same of the ``source`` setting, as far as that is an address and not a description."""
+    if text is None or "://" not in text:
+        return []
+    try:
+        source = parse_source(text)
+    except LockError:
+        return []
+    artifact = Artifact(path=display, size=0, sha256="", format="", claims={"source": source})
+    return [*_transport_problems(artifact, display, "", local_server=False), *_revision_problems(artifact, display)]
 
 
 def published_hashes(artifact: Artifact) -> list[PublishedHash]:
