@@ -193,7 +193,7 @@ def _origin(rows: Sequence[Row], versions: dict[str, str]) -> str:
     used = ", ".join(f"{name} {number}" for name, number in versions.items())
     return (
         f"Written by `python docs/benchmarks/scanners.py`: {len(rows)} small bad files for "
-        f"{len({row.row for row in rows})} rows of the table in [provenance.md](../provenance.md), n = 1 run each, no "
+        f"{len({row.row for row in rows})} rows of the table in [bad-files.md](../bad-files.md), n = 1 run each, no "
         f"randomness; {used}. Limits for each: {SECONDS} s and {MEMORY // 2**30} GB. A scanner *passes* a file if its "
         "exit status says that all is well. The other scanners look for code in pickles; that they know nothing of "
         "lock files, ONNX or signatures is no fault of theirs, but a gate that relies on one of them lets such files "
