@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._classes import ClassStatistics, class_statistics, held_out_scores
+from ._classes import ClassStatistics, broad_note, class_statistics, held_out_scores
 from ._conformal import Judgement, ReferenceScores, conformal_p_value, judge, judge_jointly
 from ._find import find_packs, how_to_build, shipped_packs
 from ._pack import DetectorPack, eight_bit, load_pack
@@ -13,6 +13,7 @@ __all__ = [
     "DetectorPack",
     "Judgement",
     "ReferenceScores",
+    "broad_note",
     "class_statistics",
     "conformal_p_value",
     "eight_bit",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_backdoor.calibration import ReferenceScores, conformal_p_value, judge, judge_jointly
+from pytest_backdoor.calibration import ReferenceScores, broad_note, conformal_p_value, judge, judge_jointly
 from pytest_backdoor.findings import Outcome
 
 TEN = np.arange(10.0)
@@ -161,3 +161,18 @@ def test_joint_scores_have_to_be_of_the_same_models():
         judge_jointly({"a": 1.0}, {"a": reference(TEN), "b": reference(TEN[1:])}, 0.1, planned=("b",))
     with pytest.raises(ValueError, match="not a finite number"):
         judge_jointly({"a": float("nan")}, several(), 0.1, planned=("b",))
+
+
+@pytest.mark.parametrize(
+    ("deviations", "noted"),
+    [
+        (np.full((3, 4), 3.5), True),
+        (np.full((3, 4), -3.5), True),
+        (np.where(np.arange(12) < 5, 40.0, 0.5), False),
+        (np.where(np.arange(12) < 7, 40.0, 0.5), True),
+        (np.array([[4.0, -np.inf]]), True),
+        (np.array([-np.inf]), False),
+    ],
+)
+def test_a_reader_is_told_where_most_classes_deviate(deviations, noted):
+    assert bool(broad_note(deviations)) is noted

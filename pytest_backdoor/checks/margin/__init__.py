@@ -43,15 +43,18 @@ class MarginCheck(BehaviouralCheck):
             raise NotAssessableError(
                 f"Maximum margins need torch ({error}): pip install 'pytest-backdoor[torch]'."
             ) from None
+        from ...calibration import broad_note
+
         settings = context.settings
         result = _check.measure_margins(subject.classifier, pack.prototypes, seed=settings.seed, device=settings.device)
         statistics = pack.statistics.get(self.name)
         evidence = _check.evidence_of(result, subject.class_name, statistics)
         patch = _patch(evidence)
+        note = "" if statistics is None else broad_note(margin_deviations(result.margins, statistics))
         return Measurement(
             components={self.name: margin_score(result.margins, statistics)},
             pack=pack,
-            suspicion=f"{patch}, more than clean models allow.",
+            suspicion=f"{patch}, more than clean models allow. {note}".strip(),
             reassurance=f"{patch}, as in clean models.",
             remedy=(
                 "Do not deploy this model. Look at the patch in the JSON report (--backdoor-report scan.json), paste "

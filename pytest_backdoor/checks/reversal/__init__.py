@@ -36,6 +36,8 @@ class ReversalCheck(BehaviouralCheck):
         Raises NotAssessableError without torch or a fitting pack, and before any search if the pack has no reference
         scores to judge a trigger by.
         """
+        from ...calibration import broad_note
+
         settings = context.settings
         pack, _ = context.chosen_pack(subject)  # refuses a model of another task
         known = _judged_families(pack, self.components(settings))
@@ -65,12 +67,13 @@ class ReversalCheck(BehaviouralCheck):
         )
         components = {known[family]: score.value for family, score in scores.items()}
         worst = max(scores, key=lambda family: pack.standardised(known[family], scores[family].value))
+        note = broad_note(scores[worst].table) if known[worst] in pack.statistics else ""
         with single_threaded():
             evidence = _evidence.evidence_of(reversal, worst, scores, subject.class_name)
         return Measurement(
             components=components,
             pack=pack,
-            suspicion=_suspicion(evidence),
+            suspicion=f"{_suspicion(evidence)} {note}".strip(),
             reassurance=_reassurance(evidence),
             remedy=(
                 "Do not deploy this model. Look at the trigger in the JSON report (--backdoor-report scan.json), paste "
