@@ -124,7 +124,12 @@ def short(folder: Path) -> None:
     [
         (None, "net.bin", {}, "net.bin, external data of"),
         (None, "", {}, "not a file below the model's folder"),
-        (neighbour, "../secret.bin", {}, "'../secret.bin', which is not a file below the model's folder"),
+        (
+            neighbour,
+            "../secret.bin",
+            {},
+            "the external data ../secret.bin, which is not a file",
+        ),
         (neighbour, "a/../../secret.bin", {}, "which is not a file below the model's folder"),
         (neighbour, "..\\secret.bin", {}, "which is not a file below the model's folder"),
         (neighbour, "secret.bin\0x", {}, "which is not a file below the model's folder"),

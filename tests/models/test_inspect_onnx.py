@@ -349,7 +349,7 @@ def test_a_changed_file_never_breaks_the_inspection(content, changes, length):
     for problem in inspect_onnx(changed, "net.onnx", {DATA: bytes(200)}):
         assert problem.message.isprintable()
         # What it raises itself says what is wrong; the name of an exception would be a hole in the inspection.
-        assert not problem.message.endswith("Error).")
+        assert "while it was inspected" not in problem.message
 
 
 @links

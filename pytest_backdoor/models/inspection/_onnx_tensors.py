@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from ._collect import Collector, quoted
 from ._locations import KEYS, NUMBER, LocationError, location_of
 from ._onnx_finite import not_finite, unpacked
+from ._problems import Problems, shown
 from ._wire import MalformedError, Message, Reader, signed
 
 # Fields of onnx.TensorProto.
@@ -44,8 +44,8 @@ FIELDS = {
     "UINT64": UINT64S,
 }
 COMPLEX = ("COMPLEX64", "COMPLEX128")
-REMEDY = "Do not open it; fetch the file again or export the model again."
-EXTERNAL_REMEDY = "Fetch the model and its external data again or export the model again."
+# Where it may be the other file that is not the right one.
+FETCH_BOTH = "Fetch the model and its external data again or export the model again."
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class TensorCheck:
     """Looks at one tensor after another. ``types``: names of the element types by number. ``external``: by location."""
 
     reader: Reader
-    found: Collector
+    problems: Problems
     types: Mapping[int, str]
     external: Mapping[str, bytes]
     not_finite: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class TensorCheck:
     def look(self, message: Message) -> None:
         """One onnx.TensorProto. Raises MalformedError."""
         dims = dims_of(message, self.reader)
-        name = quoted(message.raw(NAME))
+        name = shown(message.raw(NAME))
         type_name = self.types.get(message.integer(DATA_TYPE), "")
         if min(dims, default=0) < 0:
             self._inconsistent(f"gives the tensor {name} a negative size")
@@ -70,7 +70,9 @@ class TensorCheck:
             self._inconsistent(f"gives the tensor {name} the element type {message.integer(DATA_TYPE)}, which is none")
         elif type_name not in BITS and type_name != "STRING":
             remedy = "Export it with another element type, or install a newer pytest-backdoor."
-            self.found.add("unsupported-version", f"has a tensor of type {type_name}, which is not known here", remedy)
+            self.problems.add(
+                "unsupported-version", f"has a tensor of type {type_name}, which is not known here", remedy
+            )
         else:
             self._look_at_data(message, name, type_name, prod(dims))
 
@@ -80,10 +82,9 @@ class TensorCheck:
             return
         names = ", ".join(self.not_finite[:3])
         more = f" and {len(self.not_finite) - 3} more" if len(self.not_finite) > 3 else ""
-        self.found.add(
+        self.problems.add(
             "not-finite-weights",
             f"holds numbers that are infinite or not a number, in {names}{more}",
-            "Fetch or export the model again: such weights hide what the network computes.",
         )
 
     def _look_at_data(self, message: Message, name: str, type_name: str, count: int) -> None:
@@ -135,13 +136,13 @@ class TensorCheck:
         try:
             location = location_of(entries)
         except LocationError as error:
-            self.found.add("external-data-outside", str(error), REMEDY)
+            self.problems.add("external-data-outside", str(error))
             return
         keys = [key for key, _ in entries]
         odd = next((key for key in keys if key not in KEYS or keys.count(key) > 1), None)
         if odd is not None:
-            self.found.add(
-                "malformed-file", f"says {quoted(odd)} of the external data of {name}, which readers differ on"
+            self.problems.add(
+                "malformed-file", f"says {shown(odd)} of the external data of {name}, which readers differ on"
             )
             return
         if location not in self.external:  # whoever read the files says that and why
@@ -151,10 +152,10 @@ class TensorCheck:
         self._look_at_checksum(location, values.get(b"checksum"))
         extent = _extent(values, len(content), data_bytes(type_name, count))
         if extent is None:
-            self.found.add(
+            self.problems.add(
                 "inconsistent-tensors",
                 f"asks for data of its tensor {name} that {location} does not hold in that place and size",
-                EXTERNAL_REMEDY,
+                FETCH_BOTH,
             )
         else:
             self._look_for_nan(memoryview(content)[slice(*extent)], name, type_name)
@@ -166,8 +167,8 @@ class TensorCheck:
         if location not in self._digests:
             self._digests[location] = hashlib.sha1(self.external[location], usedforsecurity=False).hexdigest()
         if listed.decode("ascii", "replace").lower() != self._digests[location]:
-            text = f"states the checksum {quoted(listed)} for {location}, whose SHA-1 is {self._digests[location]}"
-            self.found.add("hash-mismatch", text, EXTERNAL_REMEDY)
+            text = f"states the checksum {shown(listed)} for {location}, whose SHA-1 is {self._digests[location]}"
+            self.problems.add("hash-mismatch", text)
 
     def _look_for_nan(self, data: memoryview, name: str, type_name: str) -> None:
         width = max(1, BITS[type_name] // (16 if type_name in COMPLEX else 8))
@@ -176,11 +177,11 @@ class TensorCheck:
 
     def _compare(self, name: str, found: int, expected: int, what: str) -> None:
         if found != expected:
-            shown = expected if expected < 1 << 63 else "more than 2^63"
-            self._inconsistent(f"has {found} {what} for the tensor {name}, whose sizes ask for {shown}")
+            wanted = expected if expected < 1 << 63 else "more than 2^63"
+            self._inconsistent(f"has {found} {what} for the tensor {name}, whose sizes ask for {wanted}")
 
     def _inconsistent(self, text: str) -> None:
-        self.found.add("inconsistent-tensors", text, REMEDY)
+        self.problems.add("inconsistent-tensors", text)
 
 
 def dims_of(message: Message, reader: Reader) -> list[int]:
