@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from pytest_backdoor.findings import Problem
 
 from ._archive import BadArchiveError, judge_archive, read_directory
-from ._finite import all_finite, merged
+from ._finite import merged, not_finite
 from ._judge_pickle import judge_reading, judge_rest
 from ._pickle import PickleReading, read_pickle
 from ._problems import Problems, inspected, shown
@@ -22,14 +21,6 @@ NEWEST_ARCHIVE = 10  # caffe2/serialize/versions.h, kMaxSupportedFileFormatVersi
 NOTES = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
 LONGEST_NOTE = 64
 SCRIPT_PARTS = ("code/", "constants.pkl", ".data/ts_code", ".data/extern_modules", ".data/python_version")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """The bytes of one storage: ``content[start:]``."""
-
-    content: bytes | memoryview
-    start: int = 0
 
 
 def inspect_torch_zip(content: bytes, display: str) -> list[Problem]:
@@ -118,7 +109,7 @@ def _judge_weights(members: Mapping[str, memoryview], problems: Problems, *, big
                 f"holds {len(data)} bytes for a storage of {storage.size} bytes: {shown(key)}",
             )
     if not problems.found:
-        data_of = {key: Data(content=members[f"data/{key}"]) for key in builder.storages}
+        data_of = {key: members[f"data/{key}"] for key in builder.storages}
         _judge_finite(builder.storages.values(), data_of, problems, big_endian=big_endian)
 
 
@@ -179,7 +170,7 @@ def _judge_legacy_storages(content: bytes, keys: PickleReading, builder: TensorB
         if numel * storage.dtype.unit != storage.size or position + 8 + storage.size > len(content):
             problems.add("inconsistent-tensors", f"does not hold a storage of {storage.size} bytes: {shown(key)}")
             return
-        data_of[key] = Data(content=content, start=position + 8)
+        data_of[key] = memoryview(content)[position + 8 :]
         position += 8 + storage.size
     judge_rest(content, position, problems)
     if not problems.found:
@@ -188,14 +179,13 @@ def _judge_legacy_storages(content: bytes, keys: PickleReading, builder: TensorB
 
 
 def _judge_finite(
-    storages: Iterable[Storage], data_of: Mapping[str, Data], problems: Problems, *, big_endian: bool
+    storages: Iterable[Storage], data_of: Mapping[str, memoryview], problems: Problems, *, big_endian: bool
 ) -> None:
     """Look at what tensors use of each storage: the rest of a storage may hold anything and is never seen."""
     for storage in storages:
-        data = data_of[(storage.whole or storage).key]
-        base = data.start + storage.offset
-        for dtype in {tensor.dtype for tensor in storage.used if tensor.dtype is not None}:
+        data = data_of[(storage.whole or storage).key][storage.offset :]
+        for dtype in dict.fromkeys(tensor.dtype for tensor in storage.used if tensor.dtype is not None):
             parts = ((tensor.start, tensor.stop, tensor.name) for tensor in storage.used if tensor.dtype is dtype)
             for start, stop, name in merged(parts):
-                if not all_finite(data.content, base + start, base + stop, dtype, big_endian=big_endian):
+                if not_finite(data[start:stop], dtype, big_endian=big_endian):
                     problems.add("not-finite-weights", f"holds weights that are infinite or no numbers: {shown(name)}")
