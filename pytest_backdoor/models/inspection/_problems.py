@@ -21,7 +21,6 @@ SAFE_FORM = (
 )
 REMEDIES = MappingProxyType(
     {
-        "lfs-pointer-or-error-page": "Fetch the model itself; for a Git LFS pointer, run git lfs pull.",
         "unknown-format": "Give an ONNX model, or a state dict (.pt, .pth, .safetensors).",
         "unsafe-serialisation": SAFE_FORM,
         "unsupported-version": SAVE_AGAIN,
