@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 from pytest_backdoor.errors import ModelError
 
-from .inspection._archive import BadArchiveError, read_directory
 from .inspection._pickle import read_pickle
 from .inspection._torch import is_script
 from .inspection._values import Symbols
+from .inspection._zip_directory import BadArchiveError, read_directory
 
 HEAD_BYTES = 4096
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 
 from pytest_backdoor.findings import Problem
 
-from ._archive import BadArchiveError, judge_archive, read_directory
+from ._archive import judge_archive
 from ._finite import merged, not_finite
 from ._judge_pickle import judge_reading, judge_rest
 from ._pickle import PickleReading, read_pickle
 from ._problems import Problems, inspected, shown
 from ._tensors import TensorBuilder
 from ._values import Dictionary, Storage, Symbols
+from ._zip_directory import BadArchiveError, directory_of
 
 # torch/serialization.py, _legacy_save.
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -44,7 +45,7 @@ def is_script(name: str) -> bool:
 
 def _look_at_archive(content: bytes, problems: Problems) -> None:
     try:
-        directory = read_directory(lambda offset, length: content[offset : offset + length], len(content))
+        directory = directory_of(content)
     except BadArchiveError as error:
         whole = b"PK\x05\x06" in content[-(1 << 17) :]
         problems.add("ambiguous-archive" if whole else "malformed-file", str(error))

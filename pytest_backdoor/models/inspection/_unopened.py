@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from pytest_backdoor.findings import Problem
 
-from ._archive import BadArchiveError, judge_archive, read_directory
+from ._archive import judge_archive
 from ._problems import REMEDIES, Problems, inspected
+from ._zip_directory import BadArchiveError, directory_of
 
 LONGEST_NPY_HEADER = 1 << 16
 OBJECTS = re.compile(rb"""['"][|<>=]?O\d*['"]""")
@@ -109,7 +110,7 @@ def _holds_objects(content: bytes | memoryview) -> bool:
 
 def _archive_holds_objects(content: bytes, problems: Problems) -> bool:
     try:
-        directory = read_directory(lambda offset, length: content[offset : offset + length], len(content))
+        directory = directory_of(content)
     except BadArchiveError as error:
         problems.add("ambiguous-archive", str(error))
         return False
