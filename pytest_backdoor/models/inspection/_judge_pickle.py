@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ._globals import ALLOWED
-from ._pickle import MOST_STEPS, PickleReading, read_pickle
+from ._pickle import MOST_STEPS, read_pickle
+from ._pickle_state import PickleReading
 from ._problems import Problems, shown
 from ._values import Symbols
 

@@ -9,7 +9,8 @@ from pytest_backdoor.findings import Problem
 from ._archive import judge_archive
 from ._finite import merged, not_finite
 from ._judge_pickle import judge_reading, judge_rest
-from ._pickle import PickleReading, read_pickle
+from ._pickle import read_pickle
+from ._pickle_state import PickleReading
 from ._problems import Problems, inspected, shown
 from ._tensors import TensorBuilder
 from ._values import Dictionary, Storage, Symbols
