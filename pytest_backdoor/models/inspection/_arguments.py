@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from ._dtypes import STORAGES, TYPES, ElementType
+from ._dtypes import MOST_DIMENSIONS, STORAGES, TYPES, ElementType
 from ._globals import DTYPES, STORAGE_CLASSES
 from ._values import Dictionary, Global
-
-MOST_DIMENSIONS = 64
 
 
 class MismatchError(Exception):

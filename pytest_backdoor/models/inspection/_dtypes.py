@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+MOST_DIMENSIONS = 64  # numpy's own limit; a product of more numbers than that means nothing
+
 
 @dataclass(frozen=True, kw_only=True)
 class Special:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._dtypes import ElementType
+from ._problems import Problems, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,14 @@ def not_finite(data: memoryview, dtype: ElementType, *, big_endian: bool = False
     if not any(((chunk & special.mask) == special.pattern).any() for chunk in _chunks(bits)):
         return False
     return special.infinity is None or not _is_constant(bits, special.infinity)
+
+
+def judge_finite(
+    data: memoryview, dtype: ElementType, name: str, problems: Problems, *, big_endian: bool = False
+) -> None:
+    """Add that the tensor ``name`` is ``not_finite``."""
+    if not_finite(data, dtype, big_endian=big_endian):
+        problems.add("not-finite-weights", f"holds weights that are infinite or no numbers: {shown(name)}")
 
 
 def _is_constant(bits: Array, infinity: int) -> bool:

@@ -11,7 +11,7 @@ from pytest_backdoor.findings import Problem
 
 from ._locations import LocationError, location_of
 from ._onnx_operators import OperatorCheck
-from ._onnx_tensors import FETCH_BOTH, LOCATION, TensorCheck, entries_of
+from ._onnx_tensors import FETCH_BOTH, IN_ANOTHER_FILE, LOCATION, TensorCheck, entries_of
 from ._problems import REMEDIES, Problems, inspected
 from ._wire import MalformedError, Reader, model_kind
 
@@ -78,7 +78,7 @@ def external_locations(content: bytes, display: str) -> Locations | None:
     reader = Reader(content)
     try:
         for message in reader.walk(model_kind()):
-            if message.kind.name == "TensorProto" and message.integer(LOCATION) == 1:
+            if message.kind.name == "TensorProto" and message.integer(LOCATION) == IN_ANOTHER_FILE:
                 try:
                     names.add(location_of(entries_of(message, reader)))
                 except LocationError as error:

@@ -14,6 +14,11 @@ from ._wire import MalformedError, Message, Reader
 # The largest image classifiers have some thousand nodes; more only keeps whoever reads them busy.
 MAX_NODES = 200_000
 STANDARD = ("", "ai.onnx")
+# Fields of onnx.ModelProto, FunctionProto, NodeProto and OperatorSetIdProto.
+IR_VERSION, GRAPH, IMPORTS = 1, 7, 8
+FUNCTION_NAME, FUNCTION_IMPORTS, FUNCTION_DOMAIN, FUNCTION_OVERLOAD = 1, 9, 10, 13
+NODE_OPERATOR, NODE_DOMAIN, NODE_OVERLOAD = 4, 7, 8
+IMPORT_DOMAIN, IMPORT_VERSION = 1, 2
 Key = tuple[str, str, str]  # domain, operator, overload
 
 
@@ -40,22 +45,23 @@ class OperatorCheck:
         """One message of the file; sets the scope of what lies within functions. Raises MalformedError."""
         name = message.kind.name
         if name == "ModelProto":
-            self.ir_version = message.integer(1)
-            self.main.versions = self._versions(message, 8)
+            self.ir_version = message.integer(IR_VERSION)
+            self.main.versions = self._versions(message, IMPORTS)
             message.scope = self.main
-            if 7 not in message.values:
+            if GRAPH not in message.values:
                 raise MalformedError("it holds no graph")
         elif name == "FunctionProto":
-            key = _domain(message.text(10)), message.text(1), message.text(13) if 13 in message.kind.fields else ""
+            overload = message.text(FUNCTION_OVERLOAD)
+            key = _domain(message.text(FUNCTION_DOMAIN)), message.text(FUNCTION_NAME), overload
             if key in self.functions:
                 raise MalformedError(f"it defines the function {shown(key[1])} twice, so readers may disagree")
-            message.scope = self.functions[key] = Scope(self._versions(message, 9))
+            message.scope = self.functions[key] = Scope(self._versions(message, FUNCTION_IMPORTS))
         elif name == "NodeProto":
             self._nodes += 1
             if self._nodes > MAX_NODES:
                 raise MalformedError(f"it has more than {MAX_NODES:,} operators")
-            overload = message.text(8) if 8 in message.kind.fields else ""
-            message.scope.calls[_domain(message.text(7)), message.text(4), overload] += 1
+            domain, overload = _domain(message.text(NODE_DOMAIN)), message.text(NODE_OVERLOAD)
+            message.scope.calls[domain, message.text(NODE_OPERATOR), overload] += 1
 
     def finish(self) -> None:
         """Judge what was gathered. Raises MalformedError."""
@@ -83,7 +89,7 @@ class OperatorCheck:
     def _versions(self, message: Message, number: int) -> dict[str, int]:
         versions: dict[str, int] = {}
         for entry in message.children(number, self.reader):
-            domain, version = _domain(entry.text(1)), entry.integer(2)
+            domain, version = _domain(entry.text(IMPORT_DOMAIN)), entry.integer(IMPORT_VERSION)
             if versions.setdefault(domain, version) != version:
                 raise MalformedError(f"it asks for two versions of the operators {_named(domain, '*')}")
         return versions

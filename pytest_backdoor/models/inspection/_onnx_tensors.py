@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from ._dtypes import ONNX
+from ._dtypes import MOST_DIMENSIONS, ONNX
 from ._finite import not_finite
 from ._locations import KEYS, NUMBER, LocationError, location_of
 from ._onnx_typed import typed_data, unpacked, varint_count
@@ -15,15 +15,12 @@ from ._problems import Problems, shown
 from ._wire import MalformedError, Message, Reader, signed
 
 # Fields of onnx.TensorProto.
-DIMS, DATA_TYPE, FLOATS, INT32S, STRINGS, INT64S, NAME, RAW, DOUBLES, UINT64S, EXTERNAL, LOCATION = (
-    *range(1, 3),
-    *range(4, 12),
-    13,
-    14,
-)
+DIMS, DATA_TYPE, NAME, EXTERNAL, LOCATION = 1, 2, 8, 13, 14
+FLOATS, INT32S, STRINGS, INT64S, RAW, DOUBLES, UINT64S = 4, 5, 6, 7, 9, 10, 11
+IN_ANOTHER_FILE = 1  # the value of LOCATION
+KEY, VALUE = 1, 2  # of onnx.StringStringEntryProto
 # Fields of elements, and how many bytes each number takes where it is not a varint.
 TYPED = {FLOATS: 4, INT32S: 0, STRINGS: 0, INT64S: 0, DOUBLES: 8, UINT64S: 0}
-MAX_RANK = 64  # numpy's own limit; a product of more numbers than that means nothing
 # Where else than in raw_data a type may have its elements (onnx.proto); all other types have them in int32_data.
 FIELDS = {
     "FLOAT": FLOATS,
@@ -80,7 +77,7 @@ class TensorCheck:
 
     def _look_at_data(self, message: Message, name: str, type_name: str, count: int) -> None:
         sources = [number for number in (RAW, *TYPED) if _has_data(message, number)]
-        if message.integer(LOCATION) == 1:
+        if message.integer(LOCATION) == IN_ANOTHER_FILE:
             if sources:
                 self._inconsistent(f"has the tensor {name} both inside and in another file")
             elif type_name == "STRING":
@@ -179,15 +176,15 @@ def dims_of(message: Message, reader: Reader) -> list[int]:
     """The sizes of an onnx.TensorProto, signed. Raises MalformedError if there are far too many."""
     dims: list[int] = []
     for value in message.values.get(DIMS, ()):
-        dims += reader.packed(value, MAX_RANK) if isinstance(value, tuple) else [value]
-        if len(dims) > MAX_RANK:
-            raise MalformedError(f"a tensor has more than {MAX_RANK} dimensions")
+        dims += reader.packed(value, MOST_DIMENSIONS) if isinstance(value, tuple) else [value]
+        if len(dims) > MOST_DIMENSIONS:
+            raise MalformedError(f"a tensor has more than {MOST_DIMENSIONS} dimensions")
     return [signed(size) for size in dims]
 
 
 def entries_of(message: Message, reader: Reader) -> list[tuple[bytes, bytes]]:
     """The keys and values that an onnx.TensorProto has on its external data. Raises MalformedError."""
-    return [(entry.raw(1), entry.raw(2)) for entry in message.children(EXTERNAL, reader)]
+    return [(entry.raw(KEY), entry.raw(VALUE)) for entry in message.children(EXTERNAL, reader)]
 
 
 def _has_data(message: Message, number: int) -> bool:

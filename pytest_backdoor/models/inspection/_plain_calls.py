@@ -19,13 +19,13 @@ def _ordered(items: object = ()) -> Dictionary:
             raise TypeError
         if isinstance(item[1], Tensor) and isinstance(item[0], str):
             item[1].name = item[1].name or item[0]
-    return Dictionary(kind="OrderedDict", size=len(items))
+    return Dictionary(size=len(items))
 
 
 def _counter(items: object = None) -> Dictionary:
     if not (items is None or isinstance(items, Dictionary)):
         raise TypeError
-    return Dictionary(kind="Counter")
+    return Dictionary()
 
 
 def _set(items: object = ()) -> Opaque:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from pytest_backdoor.findings import Problem
 
-from ._dtypes import SAFETENSORS, ElementType
-from ._finite import not_finite
+from ._dtypes import MOST_DIMENSIONS, SAFETENSORS
+from ._finite import judge_finite
 from ._problems import Problems, inspected, shown
 
 # Enough for a quarter of a million tensors; the format allows 100 MB, which takes a gigabyte to parse.
 LARGEST_HEADER = 32 << 20
-MOST_DIMENSIONS = 64
 LONGEST_KEY = 1024
 
 
@@ -64,13 +62,8 @@ def _look(content: bytes, problems: Problems) -> None:
     if expected != len(content) - start:
         problems.add("inconsistent-tensors", f"holds {len(content) - start} bytes for {expected} bytes of tensors")
     if not problems.found:
-        _judge_finite(content, spans, problems)
-
-
-def _judge_finite(content: bytes, spans: Iterable[tuple[str, ElementType, int, int]], problems: Problems) -> None:
-    for name, dtype, start, stop in spans:
-        if not_finite(memoryview(content)[start:stop], dtype):
-            problems.add("not-finite-weights", f"holds weights that are infinite or no numbers: {shown(name)}")
+        for name, dtype, first, stop in spans:
+            judge_finite(memoryview(content)[first:stop], dtype, name, problems)
 
 
 def _header(content: bytes) -> tuple[dict[str, Any], int]:

@@ -145,9 +145,7 @@ def _unchecked(*arguments: object) -> Tensor:
 
 def _moved(data: object, dtype: object, device: object, requires_grad: object) -> Tensor:
     element_type(dtype)
-    if not isinstance(data, Tensor):
-        raise TypeError
-    return data
+    return _parameter(data)
 
 
 def new_tensor(*arguments: object) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pytest_backdoor.findings import Problem
 
 from ._archive import judge_archive
-from ._finite import merged, not_finite
+from ._finite import judge_finite, merged
 from ._judge_pickle import judge_reading, judge_rest
 from ._pickle import read_pickle
 from ._pickle_state import PickleReading
@@ -189,5 +189,4 @@ def _judge_finite(
         for dtype in dict.fromkeys(tensor.dtype for tensor in storage.used if tensor.dtype is not None):
             parts = ((tensor.start, tensor.stop, tensor.name) for tensor in storage.used if tensor.dtype is dtype)
             for start, stop, name in merged(parts):
-                if not_finite(data[start:stop], dtype, big_endian=big_endian):
-                    problems.add("not-finite-weights", f"holds weights that are infinite or no numbers: {shown(name)}")
+                judge_finite(data[start:stop], dtype, name, problems, big_endian=big_endian)
