@@ -16,6 +16,7 @@ from .inspection import Locations, external_locations
 
 __all__ = ["ExternalDataError", "ModelFiles", "SubjectFile", "hash_file", "read_model", "subject_files"]
 
+# What protobuf reads or writes at the most.
 MAX_PROTOBUF_BYTES = (1 << 31) - 1
 
 

@@ -17,7 +17,7 @@ from pytest_backdoor.models.inspection import unopened
 
 from ._lockfile import Artifact, Lock, LockedFile, read_lock, write_lock
 from ._names import sibling_name
-from ._sources import name_source
+from ._sources import default_source
 from ._verify import lock_format
 
 PATIENCE_SECONDS = 10.0
@@ -45,7 +45,7 @@ class Recorded:
 
 def _bare(name: str) -> dict[str, Any]:
     """What an entry claims about which nobody said anything."""
-    return {"source": name_source(name) or {"type": "local"}, "recorded": {"how": "trust-on-first-use"}}
+    return {"source": default_source(name), "recorded": {"how": "trust-on-first-use"}}
 
 
 def _without_tool(artifact: Artifact) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def new_artifact(name: str, path: Path) -> Artifact:
         sha256=own.sha256,
         format=kind,
         external=tuple(_locked(sibling_name(name, file.location or ""), file) for file in files[1:]),
-        claims={"source": name_source(name) or {"type": "local"}, "recorded": recorded_by("trust-on-first-use")},
+        claims={"source": default_source(name), "recorded": recorded_by("trust-on-first-use")},
     )
 
 

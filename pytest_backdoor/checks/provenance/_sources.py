@@ -27,7 +27,12 @@ def source_of(artifact: Artifact) -> Mapping[str, Any]:
     if "source" in artifact.claims:
         source: Mapping[str, Any] = artifact.claims["source"]
         return source
-    return name_source(artifact.path) or {"type": "local"}
+    return default_source(artifact.path)
+
+
+def default_source(name: str) -> dict[str, Any]:
+    """Where a model of this name is from as long as nobody says more."""
+    return name_source(name) or {"type": "local"}
 
 
 def name_source(name: str) -> dict[str, Any] | None:

@@ -13,8 +13,9 @@ from ._pickle import read_pickle
 from ._pickle_state import PickleReading
 from ._problems import Problems, inspected, shown
 from ._tensors import TensorBuilder
+from ._unopened import unopened
 from ._values import Dictionary, Storage, Symbols
-from ._zip_directory import BadArchiveError, directory_of
+from ._zip_directory import END, BadArchiveError, directory_of
 
 # torch/serialization.py, _legacy_save.
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -48,12 +49,13 @@ def _look_at_archive(content: bytes, problems: Problems) -> None:
     try:
         directory = directory_of(content)
     except BadArchiveError as error:
-        whole = b"PK\x05\x06" in content[-(1 << 17) :]
+        whole = END in content[-(1 << 17) :]
         problems.add("ambiguous-archive" if whole else "malformed-file", str(error))
         return
     roots = {member.name.partition("/")[0] for member in directory.members}
     if any(is_script(member.name.partition("/")[2]) for member in directory.members):
-        problems.add("unsafe-serialisation", "is a TorchScript archive, which is a program")
+        script = unopened("torchscript")
+        problems.add(script.rule, script.what, script.remedy)
     members = judge_archive(content, directory, problems)
     if len(roots) != 1:
         problems.add("ambiguous-archive", "holds members in more than one folder, of which torch reads one")
