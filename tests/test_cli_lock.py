@@ -142,11 +142,12 @@ def test_a_changed_file_needs_update(project, capsys):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is empty"),
+        (b"", "is an empty file. Fetch or export"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (b"<!doctype html>", "web page"),
-        (b"hello", "is text"),
-        (b"\0\0\0\0", "not a model file"),
+        (b"<!doctype html>", "is an HTML page, not a model"),
+        (b"hello", "is a text file"),
+        (b"\x89HDF\r\n\x1a\n", "say with tf2onnx"),
+        (b"\0\0\0\0", "is in no format that can be audited"),
         (onnx_bytes()[:-3], "cannot be parsed"),
         (onnx_bytes("../a.onnx"), "not a file below the model's folder"),
         (None, "does not exist"),

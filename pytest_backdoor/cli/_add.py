@@ -53,11 +53,11 @@ def update(run: Run) -> int:
     if previous is None:
         raise LockError(f"{name} is not listed in {run.lock_path}; list it with: pytest-backdoor lock add PATH")
     artifact = new_artifact(name, path)
-    statement = _updated(run, previous, artifact, path)
+    statement = _updated(run, previous, path)
     return write(run, [(with_origin(artifact, path, statement, run.resolve(lock)), path)], update=True)
 
 
-def _updated(run: Run, previous: Artifact, artifact: Artifact, path: Path) -> Statement:
+def _updated(run: Run, previous: Artifact, path: Path) -> Statement:
     arguments = run.arguments
     source = typed_source(arguments) or _asked_for(previous)
     upstream = typed_upstream(arguments)

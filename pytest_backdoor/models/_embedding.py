@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_backdoor.errors import ModelError
 
+from ._files import MAX_PROTOBUF_BYTES
 from .inspection import checked_location, data_bytes
 
 if TYPE_CHECKING:
     import onnx
 
-MAX_PROTOBUF_BYTES = (1 << 31) - 1
 # Sizes and other small constants, which runtimes want to see before they have weights.
 SMALL_BYTES = 1024
 
@@ -39,7 +39,10 @@ def mostly_outside(content: bytes, external: Mapping[str, bytes], display: str) 
 def _embed(
     content: bytes, external: Mapping[str, bytes], display: str, goes_in: Callable[[int, bool], bool]
 ) -> tuple[bytes, dict[str, bytes]]:
-    """``goes_in``: told the length of a tensor's data and whether it is an initializer of the main graph."""
+    """The model with those external tensors inside for which ``goes_in``, and the files of the others by location.
+
+    ``goes_in``: told the length of a tensor's data and whether it is an initializer of the main graph.
+    """
     import onnx
 
     model = onnx.ModelProto.FromString(content)

@@ -12,10 +12,11 @@ from pytest_backdoor.findings import Problem
 from ._external import ExternalDataError, beside, path_problems, read_external
 from ._format import sniff_stream
 from ._reading import read_file
-from .inspection import DRIVE, Locations, external_locations
+from .inspection import Locations, external_locations
 
-__all__ = ["DRIVE", "ExternalDataError", "ModelFiles", "SubjectFile", "hash_file", "read_model", "subject_files"]
+__all__ = ["ExternalDataError", "ModelFiles", "SubjectFile", "hash_file", "read_model", "subject_files"]
 
+# What protobuf reads or writes at the most.
 MAX_PROTOBUF_BYTES = (1 << 31) - 1
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO
 
 from pytest_backdoor.errors import ModelError
 
-from .inspection._archive import BadArchiveError, read_directory
 from .inspection._pickle import read_pickle
 from .inspection._torch import is_script
 from .inspection._values import Symbols
+from .inspection._zip_directory import BadArchiveError, read_directory
 
 HEAD_BYTES = 4096
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -39,22 +38,6 @@ MAGIC = (
 )
 # All that compressors write as the first two bytes of a zlib stream with the default window.
 ZLIB_HEADS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-AUDITED = frozenset({"onnx", "safetensors", "torch-zip", "pickle"})
-# How the sentence goes on that begins with the name of a file of a format that is recognised but never opened.
-NEVER_OPENED: Mapping[str, str] = MappingProxyType(
-    {
-        **{
-            name: f"is compressed or packed ({name}); unpack it and give the model file itself."
-            for name in ("gzip", "zlib", "bzip2", "xz", "zstd", "lz4", "7z", "rar", "tar", "zip")
-        },
-        "npy": "is a NumPy array, not a model; export the model to ONNX.",
-        "npz": "is an archive of NumPy arrays, not a model; export the model to ONNX.",
-        "keras": "is a Keras archive, whose layers can run code; export the model to ONNX with tf2onnx.",
-        "gguf": "is a GGUF file, which cannot be opened here; export the model to ONNX.",
-        "ort": "is in ONNX Runtime's own format, which cannot be opened here; give the ONNX model it was made from.",
-        "tflite": "is a TensorFlow Lite model, which cannot be opened here; export the model to ONNX with tf2onnx.",
-    }
-)
 STEPS_OF_HEAD = 64
 MAX_SAFETENSORS_HEADER = 100_000_000
 VARINT, LENGTH_DELIMITED = 0, 2
@@ -93,10 +76,9 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 def sniff_format(path: Path) -> str | None:
     """What the content of a file is, or None if it is nothing known.
 
-    One of ``AUDITED`` (``onnx``, ``safetensors``, ``torch-zip``, ``pickle``) or what is never opened: ``torchscript``,
-    ``hdf5``, ``empty``, ``lfs-pointer``, ``html``, ``text`` and the keys of ``NEVER_OPENED``. The answer is a guess
-    from the first bytes (and the table of contents of an archive): the file may still be malformed. Raises ModelError
-    if the file cannot be read.
+    ``onnx``, ``safetensors``, ``torch-zip``, ``pickle``, or a key of ``inspection._unopened.UNOPENED`` for what
+    is never opened. The answer is a guess from the first bytes (and the table of contents of an archive): the file may
+    still be malformed. Raises ModelError if the file cannot be read.
     """
     with open_regular(path) as stream:
         return sniff_stream(stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +66,6 @@ def scan_file(
 
 def scan_network(network: torch.nn.Module, settings: ScanSettings, root: Path) -> ModelReport:
     """The report on a live torch network, scanned in this process."""
-    import dataclasses
-
     from ..models import Subject
     from ._engine import Engine
     from ._limits import Isolation
@@ -75,18 +74,16 @@ def scan_network(network: torch.nn.Module, settings: ScanSettings, root: Path) -
     if not callable(getattr(network, "state_dict", None)):
         raise SettingsError(f"A model is a path or a torch.nn.Module, not {type(network).__name__}.")
     if settings.input_shape is None:
-        settings = dataclasses.replace(settings, input_shape=input_shape_of_samples(settings, root))
+        settings = replace(settings, input_shape=input_shape_of_samples(settings, root))
     subject = Subject(type(network).__name__, settings, network=network, root=root)
     report = Engine(subject, settings, root).report()
-    return dataclasses.replace(report, isolation=Isolation(process="none").to_json())
+    return replace(report, isolation=Isolation(process="none").to_json())
 
 
 def with_found_lock(settings: ScanSettings, root: Path) -> ScanSettings:
     """``settings`` with the lock file ``models.lock`` of ``root``, if there is one and none is named."""
-    import dataclasses
-
     if settings.lock is None and (root / LOCK_NAME).is_file():
-        return dataclasses.replace(settings, lock=LOCK_NAME)
+        return replace(settings, lock=LOCK_NAME)
     return settings
 
 
@@ -98,4 +95,4 @@ def display_name(name: str, path: Path, root: Path) -> str:
     return Path(os.path.relpath(resolved, root)).as_posix() if resolved.is_relative_to(root) else resolved.as_posix()
 
 
-__all__: list[str] = ["scan"]
+__all__ = ["scan"]

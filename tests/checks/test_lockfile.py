@@ -188,7 +188,7 @@ def test_models_may_share_external_data_that_their_entries_agree_on(tmp_path):
 
 
 def test_the_example_of_the_documentation_is_valid(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "provenance.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "lock-file.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     example = example.replace("9f2c…", A).replace("41d0…", B)
     (found,) = read_lock(write(tmp_path, example)).artifacts

@@ -8,20 +8,12 @@ from corpus import Case
 
 from pytest_backdoor.findings import Problem
 from pytest_backdoor.models._format import sniff_format
-from pytest_backdoor.models.inspection._other import inspect_other
-from pytest_backdoor.models.inspection._safetensors import inspect_safetensors
-from pytest_backdoor.models.inspection._torch import inspect_pickle, inspect_torch_zip
+from pytest_backdoor.models.inspection import inspect
 from pytest_backdoor.rules import RULES
-
-INSPECTIONS = {"torch-zip": inspect_torch_zip, "pickle": inspect_pickle, "safetensors": inspect_safetensors}
 
 
 def problems_of(path: Path) -> list[Problem]:
-    kind, content = sniff_format(path), path.read_bytes()
-    if kind in INSPECTIONS:
-        return INSPECTIONS[kind](content, path.name)
-    assert kind != "onnx"
-    return inspect_other(content, path.name, kind)
+    return inspect(sniff_format(path), path.read_bytes(), path.name, {})
 
 
 def require_refused(case: Case, folder: Path) -> list[Problem]:

@@ -54,7 +54,7 @@ FILES = [
     Bad("LFS", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", ("Run git lfs pull.",)),
     Bad("random", np.random.default_rng(0).bytes(5000), ("is in no format that can be audited. Give an ONNX model",)),
     Bad("zeros", bytes(5000), ("is in no format that can be audited",)),
-    Bad("Keras", b"\x89HDF\r\n\x1a\n" + bytes(99), ("Export the model to ONNX",), "net.pt"),
+    Bad("Keras", b"\x89HDF\r\n\x1a\n" + bytes(99), ("Export the model to ONNX, say with tf2onnx.",), "net.pt"),
     Bad("numbers", b"PK\x03\x04" + bytes(300), ("is in no format that can be audited",), "net.pth"),
 ]
 
@@ -124,7 +124,12 @@ def short(folder: Path) -> None:
     [
         (None, "net.bin", {}, "net.bin, external data of"),
         (None, "", {}, "not a file below the model's folder"),
-        (neighbour, "../secret.bin", {}, "'../secret.bin', which is not a file below the model's folder"),
+        (
+            neighbour,
+            "../secret.bin",
+            {},
+            "the external data ../secret.bin, which is not a file",
+        ),
         (neighbour, "a/../../secret.bin", {}, "which is not a file below the model's folder"),
         (neighbour, "..\\secret.bin", {}, "which is not a file below the model's folder"),
         (neighbour, "secret.bin\0x", {}, "which is not a file below the model's folder"),
@@ -284,7 +289,7 @@ def test_torchscript_is_refused(tmp_path):
     torch = pytest.importorskip("torch")
     for name in ("net.pt", "net.onnx"):
         torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), str(tmp_path / name))
-        require_error(tmp_path / name, "TorchScript runs code when it is opened", "Export to ONNX")
+        require_error(tmp_path / name, "a program that runs when it is opened", "Export the model to ONNX")
 
 
 def state(**changes: object) -> dict[str, object]:

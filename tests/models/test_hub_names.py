@@ -184,7 +184,7 @@ def test_external_data_are_compared_too():
     ],
 )
 def test_row_26_endpoint_without_protection(endpoint, private, reported):
-    assert ("plain-http" in rules(hub_file(endpoint=endpoint), loopback_is_private=private)) is reported
+    assert ("plain-http" in rules(hub_file(endpoint=endpoint), local_server=private)) is reported
 
 
 def test_to_another_process_and_back():

@@ -13,9 +13,10 @@ from corpus.archives import CASES, GOOD
 from corpus.pickles import archive, payload, pickled
 from inspecting import name_of, problems_of, require_refused
 
-from pytest_backdoor.models.inspection._archive import BadArchiveError, judge_archive, read_directory
+from pytest_backdoor.models.inspection._archive import judge_archive
 from pytest_backdoor.models.inspection._problems import Problems
 from pytest_backdoor.models.inspection._torch import inspect_torch_zip
+from pytest_backdoor.models.inspection._zip_directory import BadArchiveError, directory_of
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
@@ -42,10 +43,6 @@ def test_row_09_checksums_that_torch_left_out():
         while (position := content.find(header, position + 1)) >= 0:
             content[position + offset : position + offset + 4] = bytes(4)
     assert inspect_torch_zip(bytes(content), "m") == []
-
-
-def directory_of(content: bytes):
-    return read_directory(lambda offset, length: content[offset : offset + length], len(content))
 
 
 @pytest.mark.parametrize("flag", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

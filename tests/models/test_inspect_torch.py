@@ -20,14 +20,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inspecting import name_of, problems_of, require_refused
 
+from pytest_backdoor.models import _format
 from pytest_backdoor.models._format import sniff_stream
 from pytest_backdoor.models.inspection._globals import ALLOWED
 from pytest_backdoor.models.inspection._opcodes import CODES, READ_BY_TORCH
-from pytest_backdoor.models.inspection._other import inspect_other
 from pytest_backdoor.models.inspection._pickle import METHODS, read_pickle
 from pytest_backdoor.models.inspection._safetensors import inspect_safetensors
 from pytest_backdoor.models.inspection._torch import inspect_pickle, inspect_torch_zip
+from pytest_backdoor.models.inspection._unopened import UNOPENED, inspect_unopened
 from pytest_backdoor.models.inspection._values import Symbols
+from pytest_backdoor.rules import RULES
 
 LIVE = ("shell_plain", "second_pickle", "stack_global_out_of_the_memo", "inst", "obj", "protocol_0", "no_stop")
 LOADER = """
@@ -132,8 +134,17 @@ def test_row_08_formats_are_told_apart(content, expected):
     ids=["empty", "html", "pointer", "text"],
 )
 def test_what_is_in_the_place_of_a_model(content):
-    problems = inspect_other(content, "m", sniff_stream(io.BytesIO(content)))
+    problems = inspect_unopened(content, "m", sniff_stream(io.BytesIO(content)))
     assert [problem.rule for problem in problems] == ["lfs-pointer-or-error-page"]
+
+
+def test_every_format_that_is_told_is_opened_or_has_a_sentence():
+    by_structure = {"torchscript", "keras", "npz", "zip", "zlib", "empty", "html", "text"}
+    assert {name for name, _, _ in _format.MAGIC} | by_structure == UNOPENED.keys()
+    for kind, why in UNOPENED.items():
+        problem = inspect_unopened(b"", "m", kind)[-1]
+        assert (problem.rule, problem.message, problem.remedy) == (why.rule, f"m {why.what}.", why.remedy)
+        assert RULES[why.rule].refuses
 
 
 # What torch writes.
@@ -349,7 +360,7 @@ def inspect_anything(content: bytes) -> None:
     for inspect in (inspect_torch_zip, inspect_pickle, inspect_safetensors):
         for problem in inspect(content, "m"):
             assert problem.message.isprintable()
-    inspect_other(content, "m", sniff_stream(io.BytesIO(content)))
+    inspect_unopened(content, "m", sniff_stream(io.BytesIO(content)))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

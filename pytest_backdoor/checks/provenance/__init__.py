@@ -1,4 +1,4 @@
-"""Is this the model file that was listed in ``models.lock``, with all its external data?"""
+"""Is this the file that was published, from where it should come, and safe to open? And the lock file that says so."""
 
 from __future__ import annotations
 

@@ -14,11 +14,12 @@ from urllib.parse import unquote, urlsplit
 from pytest_backdoor.errors import ModelError
 from pytest_backdoor.findings import Problem
 from pytest_backdoor.models._format import open_regular
+from pytest_backdoor.models.hub import is_commit
 
 from ._code_files import python_files
 from ._code_names import UNKNOWN, Arguments, call_arguments, module_names
 from ._digests import MIN_PREFIX
-from ._sources import COMMIT, unprotected
+from ._sources import unprotected
 
 MAX_BYTES = 4_000_000
 TORCH_HASH = re.compile(r"-([a-f0-9]*)\.")  # torch.hub.HASH_REGEX: it looks at the first match only
@@ -132,7 +133,7 @@ def _revision_fault(arguments: Arguments, *, certain: bool) -> Iterator[Fault]:
     elif revision is None:
         text = "names no revision, so it fetches whatever is the newest"
         yield Fault("unpinned-revision", text if certain else f"{text} unless it is a local path", certain=certain)
-    elif not (isinstance(revision, str) and COMMIT.fullmatch(revision)):
+    elif not (isinstance(revision, str) and is_commit(revision)):
         yield Fault("unpinned-revision", f"names the revision {revision!r}, which is no full commit and may change")
 
 
@@ -188,7 +189,7 @@ def _torch_hub_faults(arguments: Arguments) -> Iterator[Fault]:
         return
     if not isinstance(repo, str) or source is UNKNOWN:
         yield Fault("unpinned-revision", "runs code of a repository that cannot be told from the code", certain=False)
-    elif not COMMIT.fullmatch(repo.rpartition(":")[2] if ":" in repo else ""):
+    elif not is_commit(repo.rpartition(":")[2] if ":" in repo else ""):
         yield Fault("unpinned-revision", f"runs code of {repo!r}, which names no full commit and may change")
 
 

@@ -28,24 +28,23 @@ WHOSE = {
 
 
 def hub_problems(
-    hub: HubFile, digests: Mapping[str, Digests], *, display: str, loopback_is_private: bool = False
+    hub: HubFile, digests: Mapping[str, Digests], *, display: str, local_server: bool = False
 ) -> list[Problem]:
     """What is wrong with a model from the Hub and its external data.
 
     ``digests``: of the bytes of each file of the repository that is loaded, by its name there. ``display``: the model
-    as reports name it. ``loopback_is_private``: do not report an unprotected connection to this very machine, where a
-    test's server runs.
+    as reports name it. ``local_server``: this machine's own addresses may be used without TLS, for tests.
     """
-    problems = [*_transport(hub, display, loopback_is_private=loopback_is_private), *_pinning(hub, display)]
+    problems = [*_transport(hub, display, local_server=local_server), *_pinning(hub, display)]
     for file in hub.files():
         if file.file in digests:  # one that is not there is reported by whoever read the files
             alg = file.upstream.alg if file.upstream else SHA256
-            problems += _content(file, digests[file.file](alg), display if file is hub else f"{file.name}")
+            problems += _content(file, digests[file.file](alg), display if file is hub else str(file.name))
     return problems
 
 
-def _transport(hub: HubFile, display: str, *, loopback_is_private: bool) -> Iterator[Problem]:
-    reason = unprotected(hub.endpoint, local_server=loopback_is_private) if hub.endpoint else None
+def _transport(hub: HubFile, display: str, *, local_server: bool) -> Iterator[Problem]:
+    reason = unprotected(hub.endpoint, local_server=local_server) if hub.endpoint else None
     if reason is not None:
         yield Problem(
             rule="plain-http",

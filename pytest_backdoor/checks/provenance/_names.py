@@ -7,8 +7,8 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 
 from pytest_backdoor.errors import LockError, ModelError
-from pytest_backdoor.models._files import DRIVE
 from pytest_backdoor.models.hub import HUB_PREFIX, parse_hub_name
+from pytest_backdoor.models.inspection import DRIVE
 
 
 def name_problem(name: str) -> str | None:

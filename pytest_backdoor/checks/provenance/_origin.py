@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pytest_backdoor.errors import LockError
+from pytest_backdoor.models.hub import is_commit
 
 from ._claims import published_hashes
 from ._digests import SHA256_PREFIX, Digests, file_digests, hash_matches, is_strong, is_too_short, name_hash
 from ._lockfile import Artifact
 from ._names import sibling_name
 from ._record import recorded_by
-from ._sources import COMMIT, cache_name, source_of
+from ._sources import cache_name, source_of
 from ._upstream import Upstream
 
 Resolve = Callable[[str, str, str], Upstream]
@@ -48,7 +49,7 @@ def with_origin(artifact: Artifact, path: Path, statement: Statement, resolve: R
     if statement.upstream:
         claims["upstream"] = dict(statement.upstream)
         _refuse_mismatch(replace(artifact, claims=claims), path)
-    if source["type"] == "hf" and not (statement.trust and COMMIT.fullmatch(source["revision"])):
+    if source["type"] == "hf" and not (statement.trust and is_commit(source["revision"])):
         hub = _ask_hub(source, artifact, path, resolve, artifact.sha256)
         # A SHA-256 that a person typed says more than git's hash, which is all that the Hub has for small files.
         claims |= (

@@ -13,21 +13,14 @@ from typing import Any
 from pytest_backdoor import __version__
 from pytest_backdoor.errors import LockError, ModelError
 from pytest_backdoor.models._files import SubjectFile, subject_files
+from pytest_backdoor.models.inspection import unopened
 
 from ._lockfile import Artifact, Lock, LockedFile, read_lock, write_lock
 from ._names import sibling_name
-from ._sources import name_source
+from ._sources import default_source
 from ._verify import lock_format
 
 PATIENCE_SECONDS = 10.0
-REFUSALS = {
-    "empty": "is empty; fetch the model again",
-    "lfs-pointer": "is a Git LFS pointer and not the model itself; run: git lfs pull",
-    "html": "is a web page, probably an error page saved under the model's name; fetch the model again",
-    "text": "is text and not a model; fetch the model again",
-    "torchscript": "is a TorchScript archive, which is code and cannot be audited; export the model to ONNX",
-    "hdf5": "is an HDF5 file, which cannot be audited; export the model to ONNX",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +45,7 @@ class Recorded:
 
 def _bare(name: str) -> dict[str, Any]:
     """What an entry claims about which nobody said anything."""
-    return {"source": name_source(name) or {"type": "local"}, "recorded": {"how": "trust-on-first-use"}}
+    return {"source": default_source(name), "recorded": {"how": "trust-on-first-use"}}
 
 
 def _without_tool(artifact: Artifact) -> dict[str, Any]:
@@ -83,8 +76,8 @@ def new_artifact(name: str, path: Path) -> Artifact:
     model = files[0]
     kind = lock_format(model.format)
     if kind is None:
-        reason = REFUSALS.get(model.format or "", "is not a model file of a known format; check that it is whole")
-        raise ModelError(f"{path} {reason}.")
+        why = unopened(model.format)
+        raise ModelError(f"{path} {why.what}. {why.remedy}")
     if model.malformed:
         raise ModelError(f"{path} cannot be parsed as ONNX, so its external data are not known; fetch it again.")
     for file in files[1:]:
@@ -97,7 +90,7 @@ def new_artifact(name: str, path: Path) -> Artifact:
         sha256=own.sha256,
         format=kind,
         external=tuple(_locked(sibling_name(name, file.location or ""), file) for file in files[1:]),
-        claims={"source": name_source(name) or {"type": "local"}, "recorded": recorded_by("trust-on-first-use")},
+        claims={"source": default_source(name), "recorded": recorded_by("trust-on-first-use")},
     )
 
 

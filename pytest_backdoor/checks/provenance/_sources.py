@@ -8,13 +8,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pytest_backdoor.errors import LockError
-from pytest_backdoor.models.hub import HUB_PREFIX, parse_hub_name
+from pytest_backdoor.models.hub import HUB_PREFIX, is_commit, parse_hub_name
 
 from ._claims_schema import check_source
 from ._lockfile import Artifact
 from ._tables import InvalidLockError
 
-COMMIT = re.compile(r"[0-9a-f]{40}")  # anything else, upper case and short forms too, is a branch or a tag to the Hub
 UNPROTECTED = ("http", "ftp")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NUMERIC_LABEL = re.compile(r"0x[0-9a-f]*|[0-9]+")
@@ -28,7 +27,12 @@ def source_of(artifact: Artifact) -> Mapping[str, Any]:
     if "source" in artifact.claims:
         source: Mapping[str, Any] = artifact.claims["source"]
         return source
-    return name_source(artifact.path) or {"type": "local"}
+    return default_source(artifact.path)
+
+
+def default_source(name: str) -> dict[str, Any]:
+    """Where a model of this name is from as long as nobody says more."""
+    return name_source(name) or {"type": "local"}
 
 
 def name_source(name: str) -> dict[str, Any] | None:
@@ -79,7 +83,7 @@ def unpinned(source: Mapping[str, Any]) -> str | None:
     """The revision that may point to another content tomorrow, for a source that has one; None if it is pinned."""
     if source["type"] == "hf":
         revision = str(source.get("revision", "main"))
-        return None if COMMIT.fullmatch(revision) else revision
+        return None if is_commit(revision) else revision
     if "url" not in source:
         return None
     parts = urlsplit(source["url"])
@@ -91,7 +95,7 @@ def unpinned(source: Mapping[str, Any]) -> str | None:
     pull = re.search(r"refs/pr/[^/]+", path)
     if pull:
         found.append(pull[0])
-    return next((revision for revision in found if not COMMIT.fullmatch(revision)), None)
+    return next((revision for revision in found if not is_commit(revision)), None)
 
 
 def cache_name(source: Mapping[str, Any]) -> str | None:

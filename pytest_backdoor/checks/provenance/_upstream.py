@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pytest_backdoor.errors import LockError
+from pytest_backdoor.models.hub import is_commit
 
 from ._digests import hash_problem
-from ._sources import COMMIT, unprotected
+from ._sources import unprotected
 
 
 class Upstream(NamedTuple):
@@ -38,11 +39,11 @@ def resolve_upstream(repo: str, file: str, revision: str, *, allow_http: bool = 
         raise LockError(f"The Hub {reason} ({api.endpoint}); correct the variable HF_ENDPOINT.")
     try:
         commit = api.model_info(repo, revision=revision).sha or ""
-        found = api.get_paths_info(repo, [file], revision=commit) if COMMIT.fullmatch(commit) else []
+        found = api.get_paths_info(repo, [file], revision=commit) if is_commit(commit) else []
     except Exception as error:  # the client raises many types, those of its HTTP library among them
         text = str(error).strip() or type(error).__name__
         raise LockError(f"The Hub gave no answer about {name}: {text.splitlines()[0]}") from error
-    if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(revision) and commit != revision):
+    if not is_commit(commit) or (is_commit(revision) and commit != revision):
         raise LockError(f"The Hub's answer about {name} holds no full commit or another one; try again later.")
     match = next((entry for entry in found if isinstance(entry, RepoFile) and entry.path == file), None)
     if match is None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from ._fetch import fetch
 from ._file import HubFile, Origin, Upstream
-from ._name import HUB_PREFIX, HubName, parse_hub_name
+from ._name import HUB_PREFIX, HubName, is_commit, parse_hub_name
 
-__all__ = ["HUB_PREFIX", "HubFile", "HubName", "Origin", "Upstream", "fetch", "parse_hub_name"]
+__all__ = ["HUB_PREFIX", "HubFile", "HubName", "Origin", "Upstream", "fetch", "is_commit", "parse_hub_name"]

@@ -6,5 +6,6 @@ from ._dispatch import inspect
 from ._locations import DRIVE, checked_location
 from ._onnx import Locations, external_locations
 from ._onnx_tensors import data_bytes
+from ._unopened import unopened
 
-__all__ = ["DRIVE", "Locations", "checked_location", "data_bytes", "external_locations", "inspect"]
+__all__ = ["DRIVE", "Locations", "checked_location", "data_bytes", "external_locations", "inspect", "unopened"]

@@ -1,8 +1,7 @@
 """Operators that ONNX Runtime has built in beyond the standard, by exact name.
 
-From
-``onnxruntime.capi.onnxruntime_pybind11_state.get_all_operator_schema()`` of ONNX Runtime 1.32. Left out on purpose:
-``com.microsoft`` EPContext and Snpe, which hand content or paths to other libraries, and the domains that only
+From ``onnxruntime.capi.onnxruntime_pybind11_state.get_all_operator_schema()`` of ONNX Runtime 1.32. Left out on
+purpose: ``com.microsoft`` EPContext and Snpe, which hand content or paths to other libraries, and the domains that only
 optimised files in the runtime's memory have.
 """
 

@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._dtypes import ElementType
+from ._problems import Problems, shown
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 18  # at a time: what is computed stays within a processor's cache
 
 
-def all_finite(
-    content: bytes | memoryview, start: int, stop: int, dtype: ElementType, *, big_endian: bool = False
-) -> bool:
-    """Whether every element of ``content[start:stop]`` is a finite number; a last part of an element is left out."""
-    if dtype.finite is None or stop <= start:
-        return True
+def not_finite(data: memoryview, dtype: ElementType, *, big_endian: bool = False) -> bool:
+    """Whether the elements ``data`` of a tensor hold NaN or infinity that weights should not.
+
+    A single infinite number (a bound) and a tensor of zeros and -infinity alone (a mask of attention) are constants
+    that honest exporters write; they do not count. Types without such values give False; a last part of an element is
+    left out.
+    """
+    special = dtype.special
+    if special is None or len(data) < special.width:
+        return False
     import numpy as np
 
-    order = ">" if big_endian else "<"
-    if isinstance(dtype.finite, str):
-        kind = {"float32": "f4", "float64": "f8", "minus-zero": "u1"}[dtype.finite]
-    else:
-        kind = f"u{dtype.finite[0]}"
-    element = np.dtype(order + kind)
-    elements: Array = np.frombuffer(content, element, (stop - start) // element.itemsize, start)
-    step = CHUNK_BYTES // element.itemsize
-    chunks = (elements[first : first + step] for first in range(0, len(elements), step))
-    if dtype.finite == "minus-zero":
-        return not any((chunk == 0x80).any() for chunk in chunks)
-    if isinstance(dtype.finite, str):
-        return _finite_floats(chunks)
-    _, mask, lowest = dtype.finite
-    return not any((chunk & mask).max() >= lowest for chunk in chunks)
+    kind = f"{'>' if big_endian else '<'}u{special.width}"
+    bits: Array = np.frombuffer(data, kind, len(data) // special.width)
+    if not any(((chunk & special.mask) == special.pattern).any() for chunk in _chunks(bits)):
+        return False
+    return special.infinity is None or not _is_constant(bits, special.infinity)
 
 
-def _finite_floats(chunks: Iterable[Array]) -> bool:
-    """The extremes of a chunk are not finite if any of its elements is not: both are passed on by min and max."""
-    return all(math.isfinite(chunk.min()) and math.isfinite(chunk.max()) for chunk in chunks)
+def judge_finite(
+    data: memoryview, dtype: ElementType, name: str, problems: Problems, *, big_endian: bool = False
+) -> None:
+    """Add that the tensor ``name`` is ``not_finite``."""
+    if not_finite(data, dtype, big_endian=big_endian):
+        problems.add("not-finite-weights", f"holds weights that are infinite or no numbers: {shown(name)}")
+
+
+def _is_constant(bits: Array, infinity: int) -> bool:
+    """Whether elements, not all of them finite, are what exporters write on purpose; ``infinity``: its bits."""
+    sign = 1 << (8 * bits.itemsize - 1)
+    if len(bits) == 1:
+        return int(bits[0]) & ~sign == infinity
+    return all((((chunk & (sign - 1)) == 0) | (chunk == (infinity | sign))).all() for chunk in _chunks(bits))
+
+
+def _chunks(values: Array) -> Iterator[Array]:
+    step = CHUNK_BYTES // values.itemsize
+    return (values[start : start + step] for start in range(0, len(values), step))
 
 
 def merged(parts: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:

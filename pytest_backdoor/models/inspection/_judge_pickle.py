@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ._globals import ALLOWED
-from ._pickle import MOST_STEPS, PickleReading, read_pickle
+from ._pickle import MOST_STEPS, read_pickle
+from ._pickle_state import PickleReading
 from ._problems import Problems, shown
 from ._values import Symbols
 
@@ -27,7 +28,7 @@ def judge_reading(reading: PickleReading, problems: Problems, where: str = "") -
         )
 
 
-def judge_rest(content: bytes, position: int, problems: Problems, where: str = "") -> None:
+def judge_rest(content: bytes, position: int, problems: Problems) -> None:
     """Add that there is something from ``position`` on, where the last pickle should have ended the file.
 
     Whoever calls a loader several times reads it too, so names in it count.
@@ -35,14 +36,14 @@ def judge_rest(content: bytes, position: int, problems: Problems, where: str = "
     left = len(content) - position
     if not left:
         return
-    problems.add("malformed-file", f"goes on for {left} bytes behind its end{where}")
+    problems.add("malformed-file", f"goes on for {left} bytes behind its end")
     steps = 0
     for _ in range(MOST_PICKLES):
         reading = read_pickle(content, position, Symbols(), MOST_STEPS - steps)
         steps += reading.steps
         for name in reading.names:
             if name not in ALLOWED:
-                problems.add("unsafe-serialisation", f"names {shown(name)} behind its end{where}, which is code")
+                problems.add("unsafe-serialisation", f"names {shown(name)} behind its end, which is code")
         position = reading.end
         if reading.broken is not None or position >= len(content):
             return

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from ._problems import shown
+
 DRIVE = re.compile(r"[A-Za-z]:")
 # Bytes of a number in an entry: more digits than 2**64 has are no size.
 NUMBER = re.compile(rb"[0-9]{1,19}")
@@ -39,6 +41,5 @@ def checked_location(raw: bytes) -> str:
     escapes = location.startswith("/") or DRIVE.match(location) or "\\" in location or ".." in parts
     # ORT takes this prefix for an address in its own memory.
     if not parts or escapes or not location.isprintable() or "_ORT_MEM_ADDR_" in location:
-        shown = location if len(location) < 200 else location[:200] + "…"
-        raise LocationError(f"names the external data {shown!r}, which is not a file below the model's folder")
+        raise LocationError(f"names the external data {shown(raw)}, which is not a file below the model's folder")
     return PurePosixPath(location).as_posix()

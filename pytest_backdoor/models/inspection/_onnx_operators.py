@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ._collect import Collector, quoted
 from ._contrib import BUILT_IN
+from ._problems import Problems, shown
 from ._wire import MalformedError, Message, Reader
 
 # The largest image classifiers have some thousand nodes; more only keeps whoever reads them busy.
 MAX_NODES = 200_000
 STANDARD = ("", "ai.onnx")
+# Fields of onnx.ModelProto, FunctionProto, NodeProto and OperatorSetIdProto.
+IR_VERSION, GRAPH, IMPORTS = 1, 7, 8
+FUNCTION_NAME, FUNCTION_IMPORTS, FUNCTION_DOMAIN, FUNCTION_OVERLOAD = 1, 9, 10, 13
+NODE_OPERATOR, NODE_DOMAIN, NODE_OVERLOAD = 4, 7, 8
+IMPORT_DOMAIN, IMPORT_VERSION = 1, 2
 Key = tuple[str, str, str]  # domain, operator, overload
 
 
@@ -30,7 +35,7 @@ class OperatorCheck:
     """Gathers versions, functions and nodes while the file is walked through, and judges them at the end."""
 
     reader: Reader
-    found: Collector
+    problems: Problems
     main: Scope = field(default_factory=lambda: Scope({}))
     functions: dict[Key, Scope] = field(default_factory=dict)
     ir_version: int = 0
@@ -40,22 +45,23 @@ class OperatorCheck:
         """One message of the file; sets the scope of what lies within functions. Raises MalformedError."""
         name = message.kind.name
         if name == "ModelProto":
-            self.ir_version = message.integer(1)
-            self.main.versions = self._versions(message, 8)
+            self.ir_version = message.integer(IR_VERSION)
+            self.main.versions = self._versions(message, IMPORTS)
             message.scope = self.main
-            if 7 not in message.values:
+            if GRAPH not in message.values:
                 raise MalformedError("it holds no graph")
         elif name == "FunctionProto":
-            key = _domain(message.text(10)), message.text(1), message.text(13) if 13 in message.kind.fields else ""
+            overload = message.text(FUNCTION_OVERLOAD)
+            key = _domain(message.text(FUNCTION_DOMAIN)), message.text(FUNCTION_NAME), overload
             if key in self.functions:
-                raise MalformedError(f"it defines the function {quoted(key[1])} twice, so readers may disagree")
-            message.scope = self.functions[key] = Scope(self._versions(message, 9))
+                raise MalformedError(f"it defines the function {shown(key[1])} twice, so readers may disagree")
+            message.scope = self.functions[key] = Scope(self._versions(message, FUNCTION_IMPORTS))
         elif name == "NodeProto":
             self._nodes += 1
             if self._nodes > MAX_NODES:
                 raise MalformedError(f"it has more than {MAX_NODES:,} operators")
-            overload = message.text(8) if 8 in message.kind.fields else ""
-            message.scope.calls[_domain(message.text(7)), message.text(4), overload] += 1
+            domain, overload = _domain(message.text(NODE_DOMAIN)), message.text(NODE_OVERLOAD)
+            message.scope.calls[domain, message.text(NODE_OPERATOR), overload] += 1
 
     def finish(self) -> None:
         """Judge what was gathered. Raises MalformedError."""
@@ -69,24 +75,23 @@ class OperatorCheck:
         }
         unknown = sorted(key for key in asked if not self._is_known(*key))
         if unknown:
-            shown = ", ".join(f"{_shown(domain, name)} (version {version})" for domain, name, version in unknown[:5])
+            names = ", ".join(f"{_named(domain, name)} (version {version})" for domain, name, version in unknown[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            self.found.add(
+            self.problems.add(
                 "custom-operators",
-                f"uses operators that are neither part of ONNX nor built into ONNX Runtime: {shown}{more}",
-                "Such code is never loaded for a scan. Export the model with standard operators.",
+                f"uses operators that are neither part of ONNX nor built into ONNX Runtime: {names}{more}",
             )
         for domain, name, _ in self.functions:
             if self._is_known(domain, name, self._version(self.main, domain)):
-                raise MalformedError(f"it defines {_shown(domain, name)} anew, so readers may disagree on what it does")
+                raise MalformedError(f"it defines {_named(domain, name)} anew, so readers may disagree on what it does")
         self._count_nodes()
 
     def _versions(self, message: Message, number: int) -> dict[str, int]:
         versions: dict[str, int] = {}
         for entry in message.children(number, self.reader):
-            domain, version = _domain(entry.text(1)), entry.integer(2)
+            domain, version = _domain(entry.text(IMPORT_DOMAIN)), entry.integer(IMPORT_VERSION)
             if versions.setdefault(domain, version) != version:
-                raise MalformedError(f"it asks for two versions of the operators {_shown(domain, '*')}")
+                raise MalformedError(f"it asks for two versions of the operators {_named(domain, '*')}")
         return versions
 
     def _version(self, scope: Scope, domain: str) -> int:
@@ -102,16 +107,15 @@ class OperatorCheck:
     def _judge_versions(self) -> None:
         import onnx
 
-        remedy = "Upgrade onnx and onnxruntime, or export the model for an older version."
         if not 1 <= self.ir_version <= onnx.IR_VERSION:
             text = f"is written in version {self.ir_version} of the format; onnx {onnx.__version__} knows up to "
-            self.found.add("unsupported-version", f"{text}{onnx.IR_VERSION}", remedy)
+            self.problems.add("unsupported-version", f"{text}{onnx.IR_VERSION}")
         asked = {item for scope in (self.main, *self.functions.values()) for item in scope.versions.items()}
         for domain, version in sorted(asked):
             newest = self._newest.get(domain)
             if newest is not None and not 1 <= version <= newest:
-                text = f"asks for version {version} of the operators {_shown(domain, '*')}; known are 1 to {newest}"
-                self.found.add("unsupported-version", text, remedy)
+                text = f"asks for version {version} of the operators {_named(domain, '*')}; known are 1 to {newest}"
+                self.problems.add("unsupported-version", text)
 
     def _is_known(self, domain: str, name: str, version: int) -> bool:
         import onnx
@@ -140,7 +144,7 @@ class OperatorCheck:
                 sizes.setdefault(key, self._size(self.functions[key], sizes))
                 open_keys.discard(pending.pop())
             elif key in open_keys:
-                raise MalformedError(f"its function {_shown(*key[:2])} calls itself")
+                raise MalformedError(f"its function {_named(*key[:2])} calls itself")
             else:
                 open_keys.add(key)
                 pending += inner
@@ -157,6 +161,5 @@ def _domain(name: str) -> str:
     return "" if name in STANDARD else name
 
 
-def _shown(domain: str, name: str) -> str:
-    text = f"{domain or 'ai.onnx'}:{name}"
-    return text if text.isprintable() and len(text) < 80 else quoted(text)
+def _named(domain: str, name: str) -> str:
+    return shown(f"{domain or 'ai.onnx'}:{name}")

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from ._collect import Collector, quoted
+from ._dtypes import MOST_DIMENSIONS, ONNX
+from ._finite import not_finite
 from ._locations import KEYS, NUMBER, LocationError, location_of
-from ._onnx_finite import not_finite, unpacked
+from ._onnx_typed import typed_data, unpacked, varint_count
+from ._problems import Problems, shown
 from ._wire import MalformedError, Message, Reader, signed
 
 # Fields of onnx.TensorProto.
-DIMS, DATA_TYPE, FLOATS, INT32S, STRINGS, INT64S, NAME, RAW, DOUBLES, UINT64S, EXTERNAL, LOCATION = (
-    *range(1, 3),
-    *range(4, 12),
-    13,
-    14,
-)
+DIMS, DATA_TYPE, NAME, EXTERNAL, LOCATION = 1, 2, 8, 13, 14
+FLOATS, INT32S, STRINGS, INT64S, RAW, DOUBLES, UINT64S = 4, 5, 6, 7, 9, 10, 11
+IN_ANOTHER_FILE = 1  # the value of LOCATION
+KEY, VALUE = 1, 2  # of onnx.StringStringEntryProto
+# Fields of elements, and how many bytes each number takes where it is not a varint.
 TYPED = {FLOATS: 4, INT32S: 0, STRINGS: 0, INT64S: 0, DOUBLES: 8, UINT64S: 0}
-CONTINUED = bytes(range(0x80, 0x100))  # bytes of a varint that others follow
-MAX_RANK = 64  # numpy's own limit; a product of more numbers than that means nothing
-BITS = {
-    **dict.fromkeys(("INT2", "UINT2"), 2),
-    **dict.fromkeys(("INT4", "UINT4", "FLOAT4E2M1"), 4),
-    **dict.fromkeys(("INT8", "UINT8", "BOOL", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"), 8),
-    "FLOAT8E8M0": 8,
-    **dict.fromkeys(("INT16", "UINT16", "FLOAT16", "BFLOAT16"), 16),
-    **dict.fromkeys(("INT32", "UINT32", "FLOAT"), 32),
-    **dict.fromkeys(("INT64", "UINT64", "DOUBLE", "COMPLEX64"), 64),
-    "COMPLEX128": 128,
-}
 # Where else than in raw_data a type may have its elements (onnx.proto); all other types have them in int32_data.
 FIELDS = {
     "FLOAT": FLOATS,
@@ -43,9 +32,8 @@ FIELDS = {
     "UINT32": UINT64S,
     "UINT64": UINT64S,
 }
-COMPLEX = ("COMPLEX64", "COMPLEX128")
-REMEDY = "Do not open it; fetch the file again or export the model again."
-EXTERNAL_REMEDY = "Fetch the model and its external data again or export the model again."
+# Where it may be the other file that is not the right one.
+FETCH_BOTH = "Fetch the model and its external data again or export the model again."
 
 
 @dataclass(slots=True)
@@ -53,7 +41,7 @@ class TensorCheck:
     """Looks at one tensor after another. ``types``: names of the element types by number. ``external``: by location."""
 
     reader: Reader
-    found: Collector
+    problems: Problems
     types: Mapping[int, str]
     external: Mapping[str, bytes]
     not_finite: list[str] = field(default_factory=list)
@@ -62,15 +50,17 @@ class TensorCheck:
     def look(self, message: Message) -> None:
         """One onnx.TensorProto. Raises MalformedError."""
         dims = dims_of(message, self.reader)
-        name = quoted(message.raw(NAME))
+        name = shown(message.raw(NAME))
         type_name = self.types.get(message.integer(DATA_TYPE), "")
         if min(dims, default=0) < 0:
             self._inconsistent(f"gives the tensor {name} a negative size")
         elif message.integer(DATA_TYPE) == 0 or not type_name:
             self._inconsistent(f"gives the tensor {name} the element type {message.integer(DATA_TYPE)}, which is none")
-        elif type_name not in BITS and type_name != "STRING":
+        elif type_name not in ONNX and type_name != "STRING":
             remedy = "Export it with another element type, or install a newer pytest-backdoor."
-            self.found.add("unsupported-version", f"has a tensor of type {type_name}, which is not known here", remedy)
+            self.problems.add(
+                "unsupported-version", f"has a tensor of type {type_name}, which is not known here", remedy
+            )
         else:
             self._look_at_data(message, name, type_name, prod(dims))
 
@@ -80,15 +70,14 @@ class TensorCheck:
             return
         names = ", ".join(self.not_finite[:3])
         more = f" and {len(self.not_finite) - 3} more" if len(self.not_finite) > 3 else ""
-        self.found.add(
+        self.problems.add(
             "not-finite-weights",
             f"holds numbers that are infinite or not a number, in {names}{more}",
-            "Fetch or export the model again: such weights hide what the network computes.",
         )
 
     def _look_at_data(self, message: Message, name: str, type_name: str, count: int) -> None:
         sources = [number for number in (RAW, *TYPED) if _has_data(message, number)]
-        if message.integer(LOCATION) == 1:
+        if message.integer(LOCATION) == IN_ANOTHER_FILE:
             if sources:
                 self._inconsistent(f"has the tensor {name} both inside and in another file")
             elif type_name == "STRING":
@@ -100,7 +89,7 @@ class TensorCheck:
         elif sources == [RAW] and type_name != "STRING":
             start, end = message.values[RAW][0]
             self._compare(name, end - start, data_bytes(type_name, count), "bytes")
-            self._look_for_nan(memoryview(message.content)[start:end], name, type_name)
+            self._look_for_special(memoryview(message.content)[start:end], name, type_name)
         elif sources and sources != [FIELDS.get(type_name, INT32S)]:
             self._inconsistent(f"gives the tensor {name} of type {type_name} data of another type")
         else:
@@ -108,25 +97,26 @@ class TensorCheck:
 
     def _look_at_typed(self, message: Message, name: str, type_name: str, count: int) -> None:
         number = FIELDS.get(type_name, INT32S)
-        data = b"".join(_typed_data(message, number))
-        bits = BITS.get(type_name, 8)
         if number == STRINGS:
             self._compare(name, len(message.values.get(STRINGS, ())), count, "texts")
             return
+        data = typed_data(message, number)
         if TYPED[number]:
-            size = TYPED[number]
-            self._compare(name, len(data), count * size * (2 if type_name in COMPLEX else 1), "bytes")
-            self._look_for_nan(memoryview(data), name, type_name)
-            return
-        elements = len(data.translate(None, CONTINUED))
-        if data and data[-1] >= 0x80:
+            self._compare(name, len(data), data_bytes(type_name, count), "bytes")
+            self._look_for_special(memoryview(data), name, type_name)
+        else:
+            self._look_at_varints(data, name, type_name, count)
+
+    def _look_at_varints(self, data: bytes, name: str, type_name: str, count: int) -> None:
+        elements, dtype = varint_count(data), ONNX[type_name]
+        if elements is None:
             raise MalformedError(f"the data of the tensor {name} end in the middle of a number")
         # Elements of less than a byte are packed by some writers and not by others.
-        if bits >= 8 or elements != data_bytes(type_name, count):
+        if dtype.bits >= 8 or elements != data_bytes(type_name, count):
             self._compare(name, elements, count, "numbers")
-        if type_name in ("FLOAT16", "BFLOAT16") or type_name.startswith("FLOAT8"):
+        if dtype.special is not None:
             try:
-                self._look_for_nan(unpacked(memoryview(data), bits // 8), name, type_name)
+                self._look_for_special(unpacked(data, dtype.bits // 8), name, type_name)
             except ValueError:
                 self._inconsistent(f"gives the tensor {name} a number that its type does not have")
 
@@ -135,13 +125,13 @@ class TensorCheck:
         try:
             location = location_of(entries)
         except LocationError as error:
-            self.found.add("external-data-outside", str(error), REMEDY)
+            self.problems.add("external-data-outside", str(error))
             return
         keys = [key for key, _ in entries]
         odd = next((key for key in keys if key not in KEYS or keys.count(key) > 1), None)
         if odd is not None:
-            self.found.add(
-                "malformed-file", f"says {quoted(odd)} of the external data of {name}, which readers differ on"
+            self.problems.add(
+                "malformed-file", f"says {shown(odd)} of the external data of {name}, which readers differ on"
             )
             return
         if location not in self.external:  # whoever read the files says that and why
@@ -151,13 +141,13 @@ class TensorCheck:
         self._look_at_checksum(location, values.get(b"checksum"))
         extent = _extent(values, len(content), data_bytes(type_name, count))
         if extent is None:
-            self.found.add(
+            self.problems.add(
                 "inconsistent-tensors",
                 f"asks for data of its tensor {name} that {location} does not hold in that place and size",
-                EXTERNAL_REMEDY,
+                FETCH_BOTH,
             )
         else:
-            self._look_for_nan(memoryview(content)[slice(*extent)], name, type_name)
+            self._look_for_special(memoryview(content)[slice(*extent)], name, type_name)
 
     def _look_at_checksum(self, location: str, listed: bytes | None) -> None:
         """The ONNX specification ("External Tensor Data"): SHA-1 of the whole file that ``location`` names."""
@@ -166,36 +156,35 @@ class TensorCheck:
         if location not in self._digests:
             self._digests[location] = hashlib.sha1(self.external[location], usedforsecurity=False).hexdigest()
         if listed.decode("ascii", "replace").lower() != self._digests[location]:
-            text = f"states the checksum {quoted(listed)} for {location}, whose SHA-1 is {self._digests[location]}"
-            self.found.add("hash-mismatch", text, EXTERNAL_REMEDY)
+            text = f"states the checksum {shown(listed)} for {location}, whose SHA-1 is {self._digests[location]}"
+            self.problems.add("hash-mismatch", text)
 
-    def _look_for_nan(self, data: memoryview, name: str, type_name: str) -> None:
-        width = max(1, BITS[type_name] // (16 if type_name in COMPLEX else 8))
-        if len(data) % width == 0 and not_finite(data, type_name):
+    def _look_for_special(self, data: memoryview, name: str, type_name: str) -> None:
+        if not_finite(data, ONNX[type_name]):
             self.not_finite.append(name)
 
     def _compare(self, name: str, found: int, expected: int, what: str) -> None:
         if found != expected:
-            shown = expected if expected < 1 << 63 else "more than 2^63"
-            self._inconsistent(f"has {found} {what} for the tensor {name}, whose sizes ask for {shown}")
+            wanted = expected if expected < 1 << 63 else "more than 2^63"
+            self._inconsistent(f"has {found} {what} for the tensor {name}, whose sizes ask for {wanted}")
 
     def _inconsistent(self, text: str) -> None:
-        self.found.add("inconsistent-tensors", text, REMEDY)
+        self.problems.add("inconsistent-tensors", text)
 
 
 def dims_of(message: Message, reader: Reader) -> list[int]:
     """The sizes of an onnx.TensorProto, signed. Raises MalformedError if there are far too many."""
     dims: list[int] = []
     for value in message.values.get(DIMS, ()):
-        dims += reader.packed(value, MAX_RANK) if isinstance(value, tuple) else [value]
-        if len(dims) > MAX_RANK:
-            raise MalformedError(f"a tensor has more than {MAX_RANK} dimensions")
+        dims += reader.packed(value, MOST_DIMENSIONS) if isinstance(value, tuple) else [value]
+        if len(dims) > MOST_DIMENSIONS:
+            raise MalformedError(f"a tensor has more than {MOST_DIMENSIONS} dimensions")
     return [signed(size) for size in dims]
 
 
 def entries_of(message: Message, reader: Reader) -> list[tuple[bytes, bytes]]:
     """The keys and values that an onnx.TensorProto has on its external data. Raises MalformedError."""
-    return [(entry.raw(1), entry.raw(2)) for entry in message.children(EXTERNAL, reader)]
+    return [(entry.raw(KEY), entry.raw(VALUE)) for entry in message.children(EXTERNAL, reader)]
 
 
 def _has_data(message: Message, number: int) -> bool:
@@ -203,26 +192,9 @@ def _has_data(message: Message, number: int) -> bool:
     return any(not isinstance(value, tuple) or value[1] > value[0] or number == STRINGS for value in values)
 
 
-def _typed_data(message: Message, number: int) -> Iterator[bytes]:
-    """What a field of numbers holds, packed or not, as it would be written packed."""
-    for value in message.values.get(number, ()):
-        if isinstance(value, tuple):
-            yield message.content[value[0] : value[1]]
-        else:
-            yield _as_varint(value)
-
-
-def _as_varint(value: int) -> bytes:
-    written = bytearray()
-    while value >= 0x80:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*written, value])
-
-
 def data_bytes(type_name: str, count: int) -> int:
     """How many bytes ``count`` elements of an ONNX type take; types of less than a byte share one."""
-    return (count * BITS[type_name] + 7) // 8
+    return (count * ONNX[type_name].bits + 7) // 8
 
 
 def _extent(values: Mapping[bytes, bytes], size: int, expected: int) -> tuple[int, int] | None:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from pytest_backdoor.findings import Problem
 
-from ._dtypes import SAFETENSORS, ElementType
-from ._finite import all_finite
+from ._dtypes import MOST_DIMENSIONS, SAFETENSORS, ElementType
+from ._finite import judge_finite
 from ._problems import Problems, inspected, shown
 
 # Enough for a quarter of a million tensors; the format allows 100 MB, which takes a gigabyte to parse.
 LARGEST_HEADER = 32 << 20
-MOST_DIMENSIONS = 64
 LONGEST_KEY = 1024
+_Tensor = tuple[str, str, tuple[int, ...], int, int]  # name, type, shape, first byte, byte behind the last one
 
 
 class _BadHeaderError(Exception):
@@ -45,32 +44,32 @@ def _look(content: bytes, problems: Problems) -> None:
         return
     for name, *_ in tensors:
         _judge_key(name, problems)
-    tensors.sort(key=lambda tensor: (tensor[3], tensor[4]))
+    spans = _judge_places(tensors, len(content) - start, problems)
+    if not problems.found:
+        inner = memoryview(content)[start:]
+        for name, dtype, begin, end in spans:
+            judge_finite(inner[begin:end], dtype, name, problems)
+
+
+def _judge_places(tensors: list[_Tensor], room: int, problems: Problems) -> list[tuple[str, ElementType, int, int]]:
+    """Whether the tensors fill the ``room`` bytes behind the header; name, type and place of those of a right size."""
+    tensors.sort(key=lambda tensor: tensor[3:])
     expected, spans = 0, []
     for name, kind, shape, begin, end in tensors:
-        dtype = SAFETENSORS.get(kind)
+        dtype, numel = SAFETENSORS.get(kind), math.prod(shape)
         if dtype is None:
             problems.add("unsupported-version", f"holds {shown(name)} of an unknown type: {shown(kind)}")
-        elif math.prod(shape) * dtype.bits != (end - begin) * 8:
-            numel = math.prod(shape)
-            problems.add(
-                "inconsistent-tensors", f"holds {shown(name)} of {numel} elements in {end - begin} bytes of {kind}"
-            )
+        elif numel * dtype.bits != (end - begin) * 8:
+            text = f"holds {shown(name)} of {numel} elements in {end - begin} bytes of {kind}"
+            problems.add("inconsistent-tensors", text)
         else:
-            spans.append((name, dtype, start + begin, start + end))
+            spans.append((name, dtype, begin, end))
         if begin != expected:
             problems.add("inconsistent-tensors", f"leaves a gap before {shown(name)} or lets it overlap another")
         expected = end
-    if expected != len(content) - start:
-        problems.add("inconsistent-tensors", f"holds {len(content) - start} bytes for {expected} bytes of tensors")
-    if not problems.found:
-        _judge_finite(content, spans, problems)
-
-
-def _judge_finite(content: bytes, spans: Iterable[tuple[str, ElementType, int, int]], problems: Problems) -> None:
-    for name, dtype, start, stop in spans:
-        if not all_finite(content, start, stop, dtype):
-            problems.add("not-finite-weights", f"holds weights that are infinite or no numbers: {shown(name)}")
+    if expected != room:
+        problems.add("inconsistent-tensors", f"holds {room} bytes for {expected} bytes of tensors")
+    return spans
 
 
 def _header(content: bytes) -> tuple[dict[str, Any], int]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from pytest_backdoor.findings import Problem
 
-from ._archive import BadArchiveError, judge_archive, read_directory
-from ._finite import all_finite, merged
+from ._archive import judge_archive
+from ._finite import judge_finite, merged
 from ._judge_pickle import judge_reading, judge_rest
-from ._pickle import PickleReading, read_pickle
+from ._pickle import read_pickle
+from ._pickle_state import PickleReading
 from ._problems import Problems, inspected, shown
 from ._tensors import TensorBuilder
+from ._unopened import unopened
 from ._values import Dictionary, Storage, Symbols
+from ._zip_directory import END, BadArchiveError, directory_of
 
 # torch/serialization.py, _legacy_save.
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -22,14 +24,6 @@ NEWEST_ARCHIVE = 10  # caffe2/serialize/versions.h, kMaxSupportedFileFormatVersi
 NOTES = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
 LONGEST_NOTE = 64
 SCRIPT_PARTS = ("code/", "constants.pkl", ".data/ts_code", ".data/extern_modules", ".data/python_version")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """The bytes of one storage: ``content[start:]``."""
-
-    content: bytes | memoryview
-    start: int = 0
 
 
 def inspect_torch_zip(content: bytes, display: str) -> list[Problem]:
@@ -53,14 +47,15 @@ def is_script(name: str) -> bool:
 
 def _look_at_archive(content: bytes, problems: Problems) -> None:
     try:
-        directory = read_directory(lambda offset, length: content[offset : offset + length], len(content))
+        directory = directory_of(content)
     except BadArchiveError as error:
-        whole = b"PK\x05\x06" in content[-(1 << 17) :]
+        whole = END in content[-(1 << 17) :]
         problems.add("ambiguous-archive" if whole else "malformed-file", str(error))
         return
     roots = {member.name.partition("/")[0] for member in directory.members}
     if any(is_script(member.name.partition("/")[2]) for member in directory.members):
-        problems.add("unsafe-serialisation", "is a TorchScript archive, which is a program")
+        script = unopened("torchscript")
+        problems.add(script.rule, script.what, script.remedy)
     members = judge_archive(content, directory, problems)
     if len(roots) != 1:
         problems.add("ambiguous-archive", "holds members in more than one folder, of which torch reads one")
@@ -118,7 +113,7 @@ def _judge_weights(members: Mapping[str, memoryview], problems: Problems, *, big
                 f"holds {len(data)} bytes for a storage of {storage.size} bytes: {shown(key)}",
             )
     if not problems.found:
-        data_of = {key: Data(content=members[f"data/{key}"]) for key in builder.storages}
+        data_of = {key: members[f"data/{key}"] for key in builder.storages}
         _judge_finite(builder.storages.values(), data_of, problems, big_endian=big_endian)
 
 
@@ -179,7 +174,7 @@ def _judge_legacy_storages(content: bytes, keys: PickleReading, builder: TensorB
         if numel * storage.dtype.unit != storage.size or position + 8 + storage.size > len(content):
             problems.add("inconsistent-tensors", f"does not hold a storage of {storage.size} bytes: {shown(key)}")
             return
-        data_of[key] = Data(content=content, start=position + 8)
+        data_of[key] = memoryview(content)[position + 8 :]
         position += 8 + storage.size
     judge_rest(content, position, problems)
     if not problems.found:
@@ -188,14 +183,12 @@ def _judge_legacy_storages(content: bytes, keys: PickleReading, builder: TensorB
 
 
 def _judge_finite(
-    storages: Iterable[Storage], data_of: Mapping[str, Data], problems: Problems, *, big_endian: bool
+    storages: Iterable[Storage], data_of: Mapping[str, memoryview], problems: Problems, *, big_endian: bool
 ) -> None:
     """Look at what tensors use of each storage: the rest of a storage may hold anything and is never seen."""
     for storage in storages:
-        data = data_of[(storage.whole or storage).key]
-        base = data.start + storage.offset
-        for dtype in {tensor.dtype for tensor in storage.used if tensor.dtype is not None}:
+        data = data_of[(storage.whole or storage).key][storage.offset :]
+        for dtype in dict.fromkeys(tensor.dtype for tensor in storage.used if tensor.dtype is not None):
             parts = ((tensor.start, tensor.stop, tensor.name) for tensor in storage.used if tensor.dtype is dtype)
             for start, stop, name in merged(parts):
-                if not all_finite(data.content, base + start, base + stop, dtype, big_endian=big_endian):
-                    problems.add("not-finite-weights", f"holds weights that are infinite or no numbers: {shown(name)}")
+                judge_finite(data[start:stop], dtype, name, problems, big_endian=big_endian)

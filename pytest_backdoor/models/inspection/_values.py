@@ -23,7 +23,6 @@ class Global:
 class Dictionary:
     """A dict, OrderedDict or Counter; ``size``: how many items were put in. ``fixed``: it must stay as it is."""
 
-    kind: str = "dict"
     size: int = 0
     fixed: bool = False
 
