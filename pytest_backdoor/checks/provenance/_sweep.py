@@ -13,7 +13,9 @@ from pytest_backdoor.models._format import sniff_format
 from ._lockfile import Lock
 from ._names import file_name
 
-MODEL_FORMATS = frozenset({"onnx", "safetensors", "torch-zip", "torchscript", "pickle", "hdf5"})
+MODEL_FORMATS = frozenset(
+    {"onnx", "ort", "safetensors", "torch-zip", "torchscript", "pickle", "hdf5", "keras", "gguf", "tflite"}
+)
 # A repository's own files; what is checked out of it is looked at.
 SKIPPED_FOLDERS = frozenset({".git", "__pycache__"})
 # What is installed belongs to packages, which ship models for their own tests.
