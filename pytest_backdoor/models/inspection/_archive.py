@@ -24,6 +24,8 @@ ALWAYS_ALLOWED = 1 << 20
 STORED, DEFLATED = 0, 8
 ENCRYPTED, SIZES_BEHIND, UTF8 = 0x1, 0x8, 0x800
 KNOWN_FLAGS = SIZES_BEHIND | UTF8 | 0x6  # 0x6: how hard the compressor tried
+# An extra field with another name, which some readers take (Python 3.13 and later) and others, torch too, do not.
+UNICODE_PATH = 0x7075
 UNKNOWN16, UNKNOWN32 = 0xFFFF, 0xFFFFFFFF
 END, END64, LOCATOR64, ENTRY, LOCAL, BEHIND = (
     b"PK\x05\x06",
@@ -144,6 +146,8 @@ def _sizes64(extra: bytes, *values: int) -> tuple[int, int, int]:
     position, wide = 0, b""
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, position)
+        if kind == UNICODE_PATH:
+            raise BadArchiveError("is an archive that gives one name twice")
         if kind == 1:
             if wide:
                 raise BadArchiveError("is an archive that gives one size twice")
