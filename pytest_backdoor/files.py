@@ -10,8 +10,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to a temporary file beside ``path`` and rename it into place; parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    scratch.unlink(missing_ok=True)
     try:
-        scratch.write_bytes(content)
+        with scratch.open("xb") as stream:  # never through a link that somebody put there
+            stream.write(content)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

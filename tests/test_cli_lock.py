@@ -279,3 +279,26 @@ def test_checking_an_empty_folder_is_not_success(project):
     assert add("a.onnx") == OK
     (project / "empty").mkdir()
     assert main(["lock", "check", "empty"]) == WRONG
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("code.pt", b"cposix\nsystem\n(S'true'\ntR.", "names posix.system"),
+        ("cut.safetensors", SAFETENSORS[:-2], "shorter than its header"),
+        ("twice.onnx", onnx_bytes() + b"\x3a\x00", "cannot be parsed as ONNX"),
+    ],
+)
+def test_a_file_that_no_scan_would_open_is_not_listed(project, capsys, name, content, rule):
+    (project / name).write_bytes(content)
+    assert add("a.onnx", name) == WRONG
+    assert rule in capsys.readouterr().err
+    assert not (project / "models.lock").exists()
+
+
+def test_what_may_be_allowed_is_listed_and_told(project, capsys):
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1], raw_data=b"\0\0\xc0\x7f")
+    graph = helper.make_graph([], "g", [], [], [tensor])
+    (project / "nan.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    assert add("nan.onnx") == OK
+    assert listed(project) == ["nan.onnx"]

@@ -131,8 +131,10 @@ def _sniff_zip(stream: BinaryIO, head: bytes) -> str | None:
         names = [member.name for member in read_directory(read, size).members]
     except BadArchiveError:
         # A torch file cut short has lost its table of contents: still say what it was meant to be.
-        return "torch-zip" if b"data.pkl" in head or b"data.pkl" in read(size - (1 << 16), 1 << 16) else None
-    inner = [name.partition("/")[2] for name in names]
+        ends = (head.lower(), read(size - (1 << 18), 1 << 18).lower())
+        return "torch-zip" if any(b"data.pkl" in end for end in ends) else None
+    # torch finds members whatever the case of their letters.
+    inner = [name.partition("/")[2].lower() for name in names]
     if any(is_script(name) for name in inner):
         return "torchscript"
     if "data.pkl" in inner:

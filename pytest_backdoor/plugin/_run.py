@@ -72,7 +72,7 @@ class ModelCollector:
         items.sort(
             key=lambda item: first[item.parent.nodeid] if isinstance(item.parent, ModelFile) else numbers[id(item)]
         )
-        items += self._sweeps(session, {item.path for item in items if isinstance(item.parent, ModelFile)})
+        items += self._sweeps(session, {item.path for item in items if _tells_provenance(item)})
 
     def _sweeps(self, session: pytest.Session, scanned: set[Path]) -> list[FolderSweep]:
         lock = self._settings.lock_to_enforce()
@@ -80,6 +80,14 @@ class ModelCollector:
             return []
         folders = dict.fromkeys(root for root in self._targets.roots if root.is_dir())
         return [FolderSweep.make(session, folder, lock, self._settings, scanned) for folder in folders]
+
+
+def _tells_provenance(item: pytest.Item) -> bool:
+    """Whether it compares its model with the lock file, or is of a model for which nobody wants that."""
+    model = item.parent
+    if not isinstance(model, ModelFile):
+        return False
+    return item.name == "provenance" or "provenance" not in check_names(model.settings.checks)
 
 
 class FindingSender:

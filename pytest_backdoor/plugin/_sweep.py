@@ -1,4 +1,4 @@
-"""One item for each scanned folder: does it hold models that the lock file does not list?"""
+"""One item for each scanned folder: is everything in it listed that is a model, and as it is listed?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..scanning import display_name
 from ._settings import RunSettings
 
 NAME = "unlisted-models"
+STATUSES = {"hash-mismatch": "changed", "missing-file": "missing", "unsafe-path": "refused"}
 UNLISTED_KEY = pytest.StashKey[list[ModelReport]]()
 
 
@@ -22,14 +23,15 @@ class UnlistedModelsError(Exception):
     """A folder holds models that the lock file does not list; carries the reports on them."""
 
     def __init__(self, models: list[ModelReport]) -> None:
-        super().__init__(f"{len(models)} models are not listed.")
+        super().__init__(f"{len(models)} files are not as the lock file lists them, or not listed.")
         self.models = models
 
 
 class FolderSweep(pytest.Item):
     """Looks through a scanned folder for files that hold a model by their content, whatever they are called.
 
-    It is added after tests were selected, so that no ``-k`` or ``-m`` leaves it out by accident.
+    Listed files that are not scanned are compared: those that are called unlike a model, or lie where pytest does not
+    look. It is added after tests were selected, so that no ``-k`` or ``-m`` leaves it out by accident.
     """
 
     folder: Path
@@ -41,7 +43,7 @@ class FolderSweep(pytest.Item):
     def make(
         cls, session: pytest.Session, folder: Path, lock: Path, run: RunSettings, leave_out: Collection[Path]
     ) -> FolderSweep:
-        """The item of ``folder``; files in ``leave_out`` are scanned, and so reported, by themselves."""
+        """The item of ``folder``; models in ``leave_out`` are scanned, and so reported, by themselves."""
         display = display_name(str(folder), folder, run.root)
         item: FolderSweep = cls.from_parent(session, name=NAME, nodeid=f"{display}::{NAME}")
         item.folder, item.lock, item.run, item.leave_out = folder, lock, run, leave_out
@@ -85,6 +87,6 @@ def _report(path: str, problems: list[Problem]) -> ModelReport:
         summary=" ".join(problem.message for problem in problems),
         behavioural=False,
         problems=tuple(problems),
-        evidence={"files": [{"path": path, "status": "not-listed"}]},
+        evidence={"files": [{"path": path, "status": STATUSES.get(problems[0].rule, "not-listed")}]},
     )
     return ModelReport(path=path, findings=(finding,))

@@ -41,7 +41,7 @@ class _Machine:
     socket: int
     socketpair: int
     connect: int
-    others: tuple[int, ...]  # ptrace, process_vm_readv, process_vm_writev
+    others: tuple[int, ...]  # ptrace, process_vm_readv, process_vm_writev, setpgid, setsid
     x32: bool = False
 
 
@@ -49,8 +49,12 @@ class _Machine:
 _EVERYWHERE = (425, 426, 427, 438)
 _X32 = 0x40000000
 MACHINES = {
-    "x86_64": _Machine(architecture=0xC000003E, socket=41, socketpair=53, connect=42, others=(101, 310, 311), x32=True),
-    "aarch64": _Machine(architecture=0xC00000B7, socket=198, socketpair=199, connect=203, others=(117, 270, 271)),
+    "x86_64": _Machine(
+        architecture=0xC000003E, socket=41, socketpair=53, connect=42, others=(101, 310, 311, 109, 112), x32=True
+    ),
+    "aarch64": _Machine(
+        architecture=0xC00000B7, socket=198, socketpair=199, connect=203, others=(117, 270, 271, 154, 157)
+    ),
 }
 
 

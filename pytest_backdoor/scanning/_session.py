@@ -29,8 +29,12 @@ from ..settings import ScanSettings
 from ._limits import Limits, processor_seconds
 from ._processes import ForkServer, ScanProcess, SpawnedProcess, can_fork, environment, imports_of
 
+# What a child may send: its answers are read by the process that must survive it. Pictures of triggers take the most.
+_LONGEST_ANSWER = 64 << 20
+_MOST_UNREAD = 4
 # Files that a scan left behind are removed; a process that ends writes its last within this time.
 _SECONDS_TO_END = 5.0
+_DESCRIBED = frozenset({"sha256", "size", "format", "task", "preprocessing"})
 _KNOWN_SIGNALS = {
     "SIGKILL": "as the system does when its memory runs out",
     "SIGSEGV": "a crash of the library that runs it",
@@ -89,8 +93,13 @@ class ScanSession:
         answer = self._ask({"check": check})
         if answer is not None:
             try:
-                return Finding.from_json(answer)
-            except (KeyError, TypeError, ValueError, AttributeError):
+                finding = Finding.from_json(answer)
+                json.dumps(finding.to_json(), allow_nan=False)  # that it can be reported
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+                self._garbled()
+            else:
+                if finding.check == check:
+                    return finding
                 self._garbled()
         return Finding(
             check=check,
@@ -104,6 +113,9 @@ class ScanSession:
         """See ``Subject.describe``, and ``isolation``; what is known by now."""
         # A new child knows less than the one before: it has not opened the model.
         found = self._ask({"describe": True}) or {}
+        if found.keys() - _DESCRIBED:
+            self._garbled()
+            found = {}
         self._description.update({name: value for name, value in found.items() if value is not None})
         return {**found, **self._description, "isolation": self._isolation}
 
@@ -129,6 +141,10 @@ class ScanSession:
         if self._used_up:
             return None
         started = time.monotonic()
+        if self._child is not None and _has_spoken(self._child):
+            # Nobody asked, so it would be taken for the answer to another question.
+            self._garbled()
+            return None
         if self._child is None:
             self._child = self._start()
         self._send(self._child, request)
@@ -155,10 +171,13 @@ class ScanSession:
             self._explain_death(self._end(grace=_SECONDS_TO_END))
             return None
         try:
-            return json.loads(line)
-        except ValueError:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
             self._garbled()
             return None
+        return answer
 
     def _garbled(self) -> None:
         self.close()
@@ -252,10 +271,21 @@ def _is_behavioural(check: str) -> bool:
         return True
 
 
+def _has_spoken(child: _Running) -> bool:
+    """Whether a child that was asked nothing has written a line; its end is no line."""
+    if child.answers.empty():
+        return False
+    line = child.answers.get()
+    child.answers.put(line)
+    return bool(line)
+
+
 def _read_lines(stream: IO[str], answers: queue.SimpleQueue[str]) -> None:
     # The reader closes the pipe: a process that a check has left behind may hold it open after the child's end, and
-    # whoever closes it then waits.
+    # whoever closes it then waits. It reads no further where a child writes what no answer is.
     with contextlib.suppress(OSError, ValueError), stream:
-        for line in stream:
-            answers.put(line)
+        while line := stream.readline(_LONGEST_ANSWER):
+            answers.put(line if line.endswith("\n") else "cut short")
+            if len(line) == _LONGEST_ANSWER or answers.qsize() > _MOST_UNREAD:
+                break
     answers.put("")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -17,6 +18,7 @@ from pytest_backdoor.checks.provenance._lockfile import (
     write_lock,
 )
 from pytest_backdoor.errors import LockError
+from pytest_backdoor.files import write_atomically
 
 A, B = "a" * 64, "b" * 64
 HEAD = 'lock-version = "1"\n'
@@ -244,3 +246,12 @@ def test_the_default_lock_file_is_the_project_s(tmp_path, present, expected):
     for name in present:
         (tmp_path / name).touch()
     assert default_lock_path(start) == tmp_path / expected
+
+
+def test_writing_follows_no_link_that_lies_in_the_way(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (tmp_path / f".models.lock.{os.getpid()}.partial").symlink_to(victim)
+    write_atomically(tmp_path / "models.lock", b"new")
+    assert victim.read_text() == "untouched"
+    assert not (tmp_path / "models.lock").is_symlink()

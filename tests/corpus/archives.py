@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,18 @@ def _with(name: str, raw: bytes, *, root: str = "archive/") -> bytes:
         file.writestr(info, raw)
     placeholder = b"#" * len(f"{root}{name}")
     return stream.getvalue().replace(placeholder, f"{root}{name}".encode())
+
+
+def _second_name(canary: Path) -> bytes:
+    """The extra field 0x7075 calls a member otherwise: its version, the checksum of the usual name, the other name."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive(GOOD))) as old, zipfile.ZipFile(written, "w") as new:
+        for member in old.infolist():
+            copied = zipfile.ZipInfo(member.filename)
+            name = b"\x01" + struct.pack("<I", zlib.crc32(member.filename.encode())) + b"archive/other"
+            copied.extra = struct.pack("<HH", 0x7075, len(name)) + name
+            new.writestr(copied, old.read(member))
+    return written.getvalue()
 
 
 def _nested(canary: Path) -> bytes:
@@ -160,6 +173,7 @@ CASES: tuple[Case, ...] = (
     _case(10, "comment", lambda canary: archive(GOOD)[:-2] + b"\x04\x00" + b"text"),
     _case(10, "two_data_pkl", lambda canary: _with("data.pkl", _live(canary))),
     _case(10, "two_data_pkl_by_case", lambda canary: _with("DATA.PKL", _live(canary))),
+    _case(10, "second_name", _second_name),
     _case(10, "nested", _nested),
     _case(10, "only_nested", _only_nested, frozenset({"unknown-format", "ambiguous-archive"})),
     _case(10, "payload_named_text", lambda canary: _with("data.txt", _live(canary))),

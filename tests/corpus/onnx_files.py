@@ -51,7 +51,7 @@ def _file(make: Callable[[], ModelProto | bytes]) -> Callable[[Path, Path], Path
     return lambda folder, canary: save(folder, make())
 
 
-def _with_data(make: Callable[[], ModelProto], data: bytes = WEIGHTS.tobytes()) -> Callable[[Path, Path], Path]:
+def _with_data(make: Callable[[], ModelProto | bytes], data: bytes = WEIGHTS.tobytes()) -> Callable[[Path, Path], Path]:
     def write(folder: Path, canary: Path) -> Path:
         path = save(folder, make())
         path.with_name(DATA).write_bytes(data)
@@ -116,6 +116,27 @@ def _in_training_info() -> ModelProto:
     outside = external_tensor(("location", f"../{SECRET}"), name="s")
     model.training_info.add().algorithm.CopyFrom(helper.make_graph([], "training", [], [], [outside]))
     return model
+
+
+def _hidden_location(location_is_external: bytes) -> bytes:
+    """Weights both inside and, for readers that drop the high bits of numbers, in another file."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=WEIGHTS.shape, float_data=WEIGHTS.ravel())
+    tensor.external_data.add(key="location", value=DATA)
+    model = good_model()
+    model.graph.ClearField("initializer")
+    graph = model.graph.SerializeToString() + field(5, tensor.SerializeToString() + location_is_external)
+    model.ClearField("graph")
+    return model.SerializeToString() + field(7, graph)
+
+
+def _external_with_high_bits() -> bytes:
+    """``data_location`` is 2^32 + 1; the official readers keep 32 bits of it, which say EXTERNAL."""
+    return _hidden_location(varint(14 << 3) + varint((1 << 32) + 1))
+
+
+def _tag_with_high_bits() -> bytes:
+    """The tag of ``data_location`` plus 2^32: ONNX Runtime reads it, upb takes the file for damaged."""
+    return _hidden_location(varint((1 << 32) + (14 << 3)) + varint(1))
 
 
 def _deep(levels: int = 1200) -> bytes:
@@ -231,6 +252,8 @@ CASES: tuple[Case, ...] = (
     _case(37, "unknown_key", _with_data(lambda: external_model(PLACE, ("__class__", "x"))), MALFORMED),
     _case(37, "base_path", _with_data(lambda: external_model(PLACE, ("basepath", "/etc"))), OUTSIDE),
     _case(37, "memory_address", _named("*/_ORT_MEM_ADDR_/*"), OUTSIDE),
+    _case(37, "location_with_high_bits", _with_data(_external_with_high_bits, WEIGHTS[::-1].tobytes()), MALFORMED),
+    _case(37, "tag_with_high_bits", _with_data(_tag_with_high_bits, WEIGHTS[::-1].tobytes()), MALFORMED),
     _case(38, "sparse_initializer", _file(_in_sparse_initializer), OUTSIDE),
     _case(38, "function", _file(_in_function), OUTSIDE),
     _case(38, "training_info", _file(_in_training_info), OUTSIDE),

@@ -26,6 +26,8 @@ from pytest_backdoor.settings import ScanSettings, make_settings
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these limits")
 pytestmark = pytest.mark.timeout(120)
+# The pipe that the child answers through: the first file that it opened.
+ANSWERS = 3
 WAYS = [pytest.param("forked", marks=linux), "spawned"]
 
 
@@ -467,3 +469,61 @@ def test_a_live_network_is_scanned_here(made):
     assert isolation is not None
     assert (isolation["process"], isolation["working_directory"]) == ("none", "shared")
     socket.socket().close()
+
+
+# What a process that was taken over may write in place of an answer.
+NO_ANSWERS = {
+    "another_kind": b"[1]\n",
+    "nested_deeply": b"[" * 100_000 + b"\n",
+    "of_another_check": b'{"check": "provenance", "outcome": "passed", "summary": "x", "behavioural": true}\n',
+    "not_a_number": b'{"check": "litmus", "outcome": "passed", "summary": "x", "behavioural": true, "score": NaN}\n',
+    "no_text": b"\xff\xfe\n",
+    "never_asked_for": b"{}\n" * 200_000,
+}
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("written", NO_ANSWERS.values(), ids=NO_ANSWERS)
+@linux
+def test_what_is_no_answer_is_an_error(hostile, tmp_path, written, how):
+    (tmp_path / "written").write_bytes(written)
+    report = hostile(f"os.write({ANSWERS}, open({str(tmp_path / 'written')!r}, 'rb').read())", how)
+    (finding,) = report.findings
+    assert finding.check == "litmus"
+    assert finding.outcome is Outcome.ERROR
+
+
+@linux
+def test_an_answer_without_an_end_is_not_kept(hostile, monkeypatch):
+    monkeypatch.setattr(sessions, "_LONGEST_ANSWER", 1 << 16)
+    read = []
+    real = sessions._read_lines
+    monkeypatch.setattr(sessions, "_read_lines", lambda stream, answers: (read.append(answers), real(stream, answers)))
+    body = f"[os.write({ANSWERS}, bytes(1 << 20)) for _ in range(64)]"
+    assert hostile(body).findings[0].outcome is Outcome.ERROR
+    left = [read[0].get() for _ in range(read[0].qsize())]
+    assert sum(map(len, left)) <= 2 << 16
+
+
+@linux
+def test_what_was_written_unasked_does_not_answer_the_next_question(tmp_path, server_for, monkeypatch):
+    torch = pytest.importorskip("torch")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "net.pt")
+    forged = '{"check": "provenance", "outcome": "passed", "summary": "x", "behavioural": false}'
+    (tmp_path / "forging.py").write_text(
+        f"import os, threading\ndef make():\n    threading.Timer(0.3, os.write, ({ANSWERS}, b'{forged}\\n')).start()\n"
+    )
+    settings = settings_for(factory="forging:make", input_shape=[3, 6, 5])
+    with ScanSession(tmp_path / "net.pt", "net.pt", settings, tmp_path) as session:
+        session.run("litmus")
+        time.sleep(1)
+        assert session.run("provenance").outcome is not Outcome.PASSED
+
+
+@linux
+@pytest.mark.parametrize("how", WAYS)
+def test_nothing_leaves_the_group_that_is_killed(hostile, tmp_path, how):
+    body = "os.fork() or (os.setsid(), open({!r}, 'w'))".format(str(tmp_path / "free"))
+    hostile(body, how)
+    time.sleep(0.3)
+    assert not (tmp_path / "free").exists()

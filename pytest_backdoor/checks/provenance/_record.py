@@ -12,8 +12,9 @@ from typing import Any
 
 from pytest_backdoor import __version__
 from pytest_backdoor.errors import LockError, ModelError
-from pytest_backdoor.models._files import SubjectFile, subject_files
-from pytest_backdoor.models.inspection import unopened
+from pytest_backdoor.models._files import MAX_PROTOBUF_BYTES, ModelFiles, SubjectFile, read_model
+from pytest_backdoor.models.inspection import inspect, unopened
+from pytest_backdoor.rules import RULES
 
 from ._lockfile import Artifact, Lock, LockedFile, read_lock, write_lock
 from ._names import sibling_name
@@ -70,9 +71,11 @@ def recorded_by(how: str) -> dict[str, str]:
 def new_artifact(name: str, path: Path) -> Artifact:
     """The entry of the model at ``path`` as it is now, trusted because it is here.
 
-    Raises ModelError if a file cannot be read or is no model, or if external data are missing.
+    Raises ModelError if a file cannot be read or is no model, if external data are missing, or if the content breaks a
+    rule that nobody may allow.
     """
-    files = subject_files(path)
+    read = read_model(path, str(path), keep=MAX_PROTOBUF_BYTES)
+    files = read.files
     model = files[0]
     kind = lock_format(model.format)
     if kind is None:
@@ -83,6 +86,7 @@ def new_artifact(name: str, path: Path) -> Artifact:
     for file in files[1:]:
         if file.size is None:
             raise ModelError(f"{file.path}, external data of {path}, does not exist; fetch it too.")
+    _refuse_content(read, str(path))
     own = _locked(name, model)
     return Artifact(
         path=name,
@@ -92,6 +96,15 @@ def new_artifact(name: str, path: Path) -> Artifact:
         external=tuple(_locked(sibling_name(name, file.location or ""), file) for file in files[1:]),
         claims={"source": default_source(name), "recorded": recorded_by("trust-on-first-use")},
     )
+
+
+def _refuse_content(read: ModelFiles, display: str) -> None:
+    """An entry says that somebody looked at the file, so none is made for one that no scan would open."""
+    model = read.files[0]
+    inside = [] if model.data is None else inspect(model.format, model.data, display, read.external)
+    for problem in (*read.problems, *inside):
+        if problem.blocks and not RULES[problem.rule].excusable:
+            raise ModelError(f"{problem.message} {problem.remedy}")
 
 
 def _locked(name: str, file: SubjectFile) -> LockedFile:

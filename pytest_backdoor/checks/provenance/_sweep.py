@@ -1,61 +1,117 @@
-"""Finding models that nobody listed: told by their content, whatever they are called."""
+"""Finding models that nobody listed, told by their content, and listed files that no scan compares."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pytest_backdoor.errors import LockError, ModelError
 from pytest_backdoor.findings import Problem
-from pytest_backdoor.models._format import sniff_format
+from pytest_backdoor.models._disguise import loadable_as
+from pytest_backdoor.models._files import hash_file
+from pytest_backdoor.models._format import open_regular
+from pytest_backdoor.models.hub import HUB_PREFIX
 
-from ._lockfile import Lock
+from ._lockfile import Artifact, Lock, LockedFile
 from ._names import file_name
 
+# What some library opens as a model, whether or not it can be audited here.
 MODEL_FORMATS = frozenset(
-    {"onnx", "ort", "safetensors", "torch-zip", "torchscript", "pickle", "hdf5", "keras", "gguf", "tflite"}
+    {"onnx", "safetensors", "torch-zip", "torchscript", "pickle", "hdf5", "keras", "gguf", "ort", "tflite"}
 )
 # A repository's own files; what is checked out of it is looked at.
-SKIPPED_FOLDERS = frozenset({".git", "__pycache__"})
-# What is installed belongs to packages, which ship models for their own tests.
-ENVIRONMENT_MARK = "pyvenv.cfg"
+SKIPPED_FOLDERS = frozenset({".git"})
 
 
 def unlisted_models(folder: Path, lock: Lock, *, leave_out: Collection[Path] = ()) -> list[Problem]:
-    """A problem for each file below ``folder`` that holds a model and that ``lock`` does not list, sorted by path.
+    """The problems of files below ``folder`` that no scan reports, sorted by path.
 
-    Looks at the first bytes of every file (and an archive's table of contents), not at names. Links to folders and
-    virtual environments are not followed; a file that cannot be read is a problem too, since nobody knows what it
-    holds. ``leave_out``: absolute paths of files that are reported elsewhere.
+    One for each file that holds a model and that ``lock`` does not list. Looks at the content of every file (its first
+    bytes, where these do not tell its structure, an archive's table of contents), not at names. A file or folder that
+    cannot be read, and a link to a folder outside, are problems too, since nobody knows what they hold. The virtual
+    environment that runs this is left out. And one for each listed file that is not as listed: a scan collects only
+    what pytest enters and what is called like a model. ``leave_out``: absolute paths of models that are reported
+    elsewhere.
     """
-    listed = {file.path for artifact in lock.artifacts for file in (artifact, *artifact.external)}
-    found = (_problem(path, lock, listed) for path in _files(folder) if path not in leave_out)
-    return sorted((problem for problem in found if problem), key=lambda problem: problem.path)
+    top = Path(os.path.abspath(folder))
+    compared = [artifact for artifact in lock.artifacts if _is_compared(artifact, top, lock, leave_out)]
+    files = {file.path: file for artifact in compared for file in (artifact, *artifact.external)}
+    problems = [problem for file in files.values() if (problem := _compared(file, lock))]
+    listed = {lock.folder / file.path for artifact in lock.artifacts for file in (artifact, *artifact.external)}
+    for path, trouble in _files(top, lock):
+        if trouble is not None:
+            remedy = "Put files in place of a link, make a folder readable, or move it away."
+            problems.append(_unlocked(_shown(path, lock)[0], trouble, remedy))
+        elif path not in listed and path not in leave_out and path != lock.path:  # one file, not another of like name
+            problems += filter(None, [_problem(path, lock)])
+    return sorted(problems, key=lambda problem: problem.path)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(os.path.abspath(folder)):
-        folders[:] = sorted(name for name in folders if not _skipped(Path(parent, name)))
-        yield from (Path(parent, name) for name in sorted(names))
+def _is_compared(artifact: Artifact, top: Path, lock: Lock, leave_out: Collection[Path]) -> bool:
+    path = Path(os.path.abspath(lock.folder / artifact.path))
+    return not artifact.path.startswith(HUB_PREFIX) and path.is_relative_to(top) and path not in leave_out
 
 
-def _skipped(folder: Path) -> bool:
-    return folder.name in SKIPPED_FOLDERS or (folder / ENVIRONMENT_MARK).is_file()
-
-
-def _problem(path: Path, lock: Lock, listed: Collection[str]) -> Problem | None:
+def _compared(file: LockedFile, lock: Lock) -> Problem | None:
+    """The problem of a listed file that is not as listed."""
+    path = lock.folder / file.path
+    get = "If the change is intended, review it and run pytest-backdoor lock update; else get the published file again."
+    if not path.exists():
+        text = f"{file.path} is listed in {lock.path.name} and does not exist."
+        return Problem(rule="missing-file", message=text, remedy=get, path=file.path)
     try:
-        name = file_name(path, lock.folder)
-        expressible = True
-    except LockError:  # no entry could name it
-        name, expressible = path.as_posix(), False
-    if name in listed or path == lock.path or (path.is_symlink() and not path.exists()):
-        return None
-    try:
-        kind = sniff_format(path) if path.is_file() else None
+        sha256, size = hash_file(path)
     except ModelError as error:
-        return _unlocked(name, f"{error} So nobody knows whether it is a model.", "Make it readable, or move it away.")
+        return Problem(rule="unsafe-path", message=str(error), remedy=get, path=file.path)
+    if (sha256, size) == (file.sha256, file.size):
+        return None
+    text = f"{file.path} changed: SHA-256 {sha256} found, {file.sha256} expected."
+    return Problem(rule="hash-mismatch", message=text, remedy=get, path=file.path)
+
+
+def _files(top: Path, lock: Lock) -> Iterator[tuple[Path, str | None]]:
+    """Every file, and every folder that is not looked into with the reason why."""
+    unread: list[OSError] = []
+    inside, environment = os.path.realpath(top), os.path.realpath(sys.prefix)
+    for parent, folders, names in os.walk(top, onerror=unread.append):
+        kept = []
+        for name in sorted(folders):
+            path = Path(parent, name)
+            real = os.path.realpath(path)
+            if name in SKIPPED_FOLDERS or real == environment:
+                continue
+            if not path.is_symlink():
+                kept.append(name)
+            elif not Path(real).is_relative_to(inside):
+                yield path, f"{_shown(path, lock)[0]} is a link out of the scanned folder and is not looked through."
+        folders[:] = kept
+        yield from ((Path(parent, name), None) for name in sorted(names))
+    for error in unread:
+        path = Path(os.fsdecode(error.filename or top))
+        yield path, f"{_shown(path, lock)[0]} cannot be read ({error.strerror}), so nobody knows what it holds."
+
+
+def _shown(path: Path, lock: Lock) -> tuple[str, bool]:
+    """What reports call a file, and whether an entry could name it."""
+    try:
+        return file_name(path, lock.folder), True
+    except LockError:
+        name = path.as_posix()
+        return name if name.isprintable() else ascii(name)[1:-1], False
+
+
+def _problem(path: Path, lock: Lock) -> Problem | None:
+    if not path.is_file():  # a link to nothing, a pipe, a device
+        return None
+    name, expressible = _shown(path, lock)
+    try:
+        with open_regular(path) as stream:
+            kind = loadable_as(stream)
+    except ModelError as error:
+        text = str(error) if str(error).isprintable() else f"{name} cannot be read."
+        return _unlocked(name, f"{text} So nobody knows whether it is a model.", "Make it readable, or move it away.")
     if kind not in MODEL_FORMATS:
         return None
     add = f"run: pytest-backdoor lock add {name}" if expressible else "move it below the lock file's folder and add it"

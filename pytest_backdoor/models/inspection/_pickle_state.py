@@ -136,6 +136,7 @@ class State:
         self.stack.append(self.memo[index])
 
     def _remember(self, index: int) -> None:
+        top = self.stack[-1]
         if index > self.position:  # a pickler counts up; readers in C reserve memory for every index below
             raise BrokenError("claims a larger memo than the file could fill")
-        self.memo[index] = self.stack[-1]
+        self.memo[index] = top

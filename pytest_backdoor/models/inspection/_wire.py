@@ -23,6 +23,10 @@ VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 # google.protobuf.descriptor.FieldDescriptor.TYPE_*, by how a value is written.
 _WIRES = {1: FIXED64, 2: FIXED32, 6: FIXED64, 7: FIXED32, 9: LENGTH_DELIMITED, 11: LENGTH_DELIMITED}
 _WIRES |= {12: LENGTH_DELIMITED, 15: FIXED32, 16: FIXED64}
+# Numbers of 32 bits at most (int32, bool, uint32, enum, sint32): readers drop the bits above.
+_NARROW = frozenset({5, 8, 13, 14, 17})
+# Some readers drop the bits of a tag above 32, too, and so find another field.
+MAX_FIELD_NUMBER = (1 << 29) - 1
 
 Span = tuple[int, int]
 
@@ -33,12 +37,16 @@ class MalformedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a kind of message. ``child``: the kind of message that it holds, None for a plain value."""
+    """One field of a kind of message.
+
+    ``child``: the kind of message that it holds, None for a plain value. ``narrow``: a number of 32 bits at most.
+    """
 
     name: str
     wire: int
     repeated: bool
     child: Kind | None
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +137,12 @@ class Reader:
             number, wire = tag >> 3, tag & 7
             known = kind.fields.get(number)
             value: Any
+            if number > MAX_FIELD_NUMBER:
+                raise MalformedError(f"byte {before:,} begins a field of a number that no field can have")
             if wire == VARINT:
                 value, position = self._varint(position, end)
+                if known is not None and known.narrow and not -(1 << 31) <= signed(value) < 1 << 32:
+                    raise MalformedError(f"the {known.name} of a {kind.name} is larger than it can be")
             elif wire == LENGTH_DELIMITED:
                 length, position = self._varint(position, end)
                 value = (position, position + length)
@@ -202,7 +214,9 @@ def _kind(descriptor: Any, known: dict[str, Kind]) -> Kind:
         kind = known[descriptor.full_name] = Kind(descriptor.name, {})
         for part in descriptor.fields:
             child = None if part.message_type is None else _kind(part.message_type, known)
-            kind.fields[part.number] = Field(part.name, _WIRES.get(part.type, VARINT), _is_repeated(part), child)
+            kind.fields[part.number] = Field(
+                part.name, _WIRES.get(part.type, VARINT), _is_repeated(part), child, part.type in _NARROW
+            )
     return known[descriptor.full_name]
 
 

@@ -10,6 +10,8 @@ from ._problems import shown
 
 MOST_MEMBERS = 100_000
 LARGEST_DIRECTORY = 64 << 20
+# An extra field with another name, which some readers take (Python 3.13 and later) and others, torch too, do not.
+UNICODE_PATH = 0x7075
 UNKNOWN16, UNKNOWN32 = 0xFFFF, 0xFFFFFFFF
 END, END64, LOCATOR64, ENTRY = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"PK\x01\x02"
 END_SIZE, END64_SIZE, LOCATOR64_SIZE, ENTRY_SIZE = 22, 56, 20, 46
@@ -145,6 +147,8 @@ def _wide_sizes(extra: bytes) -> bytes:
     position, wide = 0, b""
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, position)
+        if kind == UNICODE_PATH:
+            raise BadArchiveError("is an archive that gives one name twice")
         if kind == 1:
             if wide:
                 raise BadArchiveError("is an archive that gives one size twice")
