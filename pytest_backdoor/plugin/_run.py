@@ -222,6 +222,7 @@ class Recorder:
         if self._config.option.collectonly or not (self._config.option.backdoor_scan or self._from_tests):
             return
         models = [*self._models, *self._from_tests.values()]
+        terminalreporter.ensure_newline()
         terminalreporter.section("backdoor scan")
         if not any(model.findings for model in models):
             terminalreporter.write_line("No model was scanned: no check ran.")

@@ -86,6 +86,7 @@ def _report(path: str, problems: list[Problem]) -> ModelReport:
         outcome=Outcome.FAILED,
         summary=" ".join(problem.message for problem in problems),
         behavioural=False,
+        remedy=" ".join(problem.remedy for problem in problems),
         problems=tuple(problems),
         evidence={"files": [{"path": path, "status": STATUSES.get(problems[0].rule, "not-listed")}]},
     )
