@@ -302,3 +302,11 @@ def test_what_may_be_allowed_is_listed_and_told(project, capsys):
     (project / "nan.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     assert add("nan.onnx") == OK
     assert listed(project) == ["nan.onnx"]
+
+
+def test_checking_a_folder_tells_of_a_changed_file_once(project, capsys):
+    assert add("sub/b.safetensors") == OK
+    (project / "sub" / "b.safetensors").write_bytes(SAFETENSORS.replace(b"{", b"{ ", 1))
+    capsys.readouterr()
+    assert main(["lock", "check", "sub"]) == DIFFERENT
+    assert capsys.readouterr().out.count("FAIL  sub/b.safetensors") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def check(run: Run) -> int:
     listed = [artifact.path for artifact in lock.artifacts]
     below = [name for folder in folders for name in listed if _lies_below(name, folder, lock)]
     names = list(dict.fromkeys([*typed, *below] if arguments.paths else listed))
-    unlisted = [problem for folder in folders for problem in unlisted_models(folder, lock)]
+    # What is listed is compared below with all that its entry asks for.
+    apart = {Path(os.path.abspath(lock.folder / name)) for name in below}
+    unlisted = [problem for folder in folders for problem in unlisted_models(folder, lock, leave_out=apart)]
     if not names and not unlisted:
         raise LockError(
             f"{run.lock_path} lists no models, so nothing was checked; add one with: pytest-backdoor lock add PATH"

@@ -16,7 +16,7 @@ from pytest_backdoor.findings import Finding, Outcome, Problem
 from pytest_backdoor.models.hub import HUB_PREFIX
 
 from ._claims import declared_source_problems
-from ._digests import content_digests, file_digests
+from ._digests import subject_digests
 from ._entry import Circumstances, entry_problems
 from ._hub import subject_hub_problems
 from ._lockfile import Lock, read_lock
@@ -26,8 +26,6 @@ from ._verify import FileState, Verification, file_states, not_listed, verify
 if TYPE_CHECKING:
     from pytest_backdoor.checks._base import Context
     from pytest_backdoor.models import Subject
-
-    from ._digests import Digests
 
 
 class ProvenanceCheck:
@@ -98,7 +96,9 @@ class ProvenanceCheck:
             return self._judged([*found, not_listed(display, lock.path.name, str(error))], evidence)
         verification = verify(name, path, lock, subject.files, display=display)
         circumstances = Circumstances(today=self._today(), hub_endpoint=os.environ.get("HF_ENDPOINT", ""))
-        problems = entry_problems(verification, lock, _digests(subject), circumstances, display=display, found=found)
+        problems = entry_problems(
+            verification, lock, subject_digests(subject.files[0]), circumstances, display=display, found=found
+        )
         evidence = _evidence(lock.path, verification.files, verification)
         if any(problem.blocks for problem in problems):
             return self._judged(problems, evidence)
@@ -128,12 +128,6 @@ class ProvenanceCheck:
             remedy=remedy,
             evidence=evidence or {},
         )
-
-
-def _digests(subject: Subject) -> Digests:
-    """The digests of the model file, of the bytes that were read where they were kept."""
-    model = subject.files[0]
-    return file_digests(model.path, model.sha256) if model.data is None else content_digests(model.data)
 
 
 def _agreement(verification: Verification, lock_name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pytest_backdoor.errors import LockError
+from pytest_backdoor.models._files import SubjectFile
 from pytest_backdoor.models._format import open_regular
 
 SHA256_PREFIX = "sha256-prefix"
@@ -91,9 +92,14 @@ def name_hash(name: str) -> str | None:
     return str(marked[0]).lower()
 
 
-def content_digests(content: bytes) -> Digests:
-    """The digests of these bytes, each computed when it is first asked for."""
-    return _Digests(lambda: nullcontext(io.BytesIO(content)))
+def content_digests(content: bytes, sha256: str | None = None) -> Digests:
+    """The digests of these bytes, each computed when it is first asked for; ``sha256``: as for ``file_digests``."""
+    return _Digests(lambda: nullcontext(io.BytesIO(content)), sha256)
+
+
+def subject_digests(file: SubjectFile) -> Digests:
+    """The digests of a file of a model, of the bytes that were read where they were kept."""
+    return file_digests(file.path, file.sha256) if file.data is None else content_digests(file.data, file.sha256)
 
 
 def file_digests(path: Path, sha256: str | None = None) -> Digests:

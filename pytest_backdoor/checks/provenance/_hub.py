@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_backdoor.findings import Problem
 from pytest_backdoor.models.hub import HubFile, Origin
 
-from ._digests import Digests, content_digests, file_digests
+from ._digests import Digests, subject_digests
 from ._sources import unprotected
 
 if TYPE_CHECKING:
@@ -124,5 +124,5 @@ def subject_hub_problems(subject: Subject) -> list[Problem]:
     for file in subject.files:
         if file.sha256 is not None:
             name = subject.hub.file if file.location is None else (folder / file.location).as_posix()
-            digests[name] = file_digests(file.path, file.sha256) if file.data is None else content_digests(file.data)
+            digests[name] = subject_digests(file)
     return hub_problems(subject.hub, digests, display=subject.display)
