@@ -42,7 +42,7 @@ def sha256(path: Path) -> str:
 
 def problems(folder: Path, table, *names: str, **digests: str):
     """What is wrong, with the files of ``folder`` as those that are loaded."""
-    files = {name: (folder / name, digests.get(name) or sha256(folder / name)) for name in names or (MODEL,)}
+    files = {name: digests.get(name) or sha256(folder / name) for name in names or (MODEL,)}
     return signature_problems(table, folder=folder, files=files)
 
 
@@ -225,7 +225,7 @@ def test_links_of_the_hubs_cache(tmp_path, key, published):
         blob = blobs / sha256(published / name)
         (published / name).rename(blob)
         (snapshot / name).symlink_to(os.path.relpath(blob, snapshot))
-        files[f"hf://o/r@{'0' * 40}/{name}"] = (snapshot / name, sha256(snapshot / name))
+        files[f"hf://o/r@{'0' * 40}/{name}"] = sha256(snapshot / name)
     assert signature_problems(TABLE, folder=tmp_path, files=files) == []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 from pytest_backdoor.findings import Problem
 
@@ -21,12 +20,11 @@ class Circumstances:
     """What the answer depends on beside the files.
 
     ``today``: the day that exceptions must reach. ``hub_endpoint``: the value of ``HF_ENDPOINT``, empty for the usual
-    one. ``local_server``: this machine's own addresses may be used without TLS, for tests.
+    one.
     """
 
     today: date
     hub_endpoint: str = ""
-    local_server: bool = False
 
 
 def entry_problems(
@@ -61,7 +59,6 @@ def entry_problems(
         circumstances.today,
         display=name,
         hub_endpoint=circumstances.hub_endpoint,
-        local_server=circumstances.local_server,
     )
     return _distinct([*problems, *_signature_problems(artifact, lock, verification)])
 
@@ -71,16 +68,8 @@ def _signature_problems(artifact: Artifact, lock: Lock, verification: Verificati
         return []
     from .signatures import signature_problems
 
-    files = {
-        state.path: (_path(verification, state.path, lock), state.sha256)
-        for state in verification.files
-        if state.sha256 is not None
-    }
+    files = {state.path: state.sha256 for state in verification.files if state.sha256 is not None}
     return signature_problems(artifact.claims["signature"], folder=lock.folder, files=files)
-
-
-def _path(verification: Verification, name: str, lock: Lock) -> Path:
-    return verification.paths.get(name, lock.folder / name)
 
 
 def _distinct(problems: Iterable[Problem]) -> list[Problem]:

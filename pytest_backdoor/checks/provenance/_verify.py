@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,12 @@ class FileState:
 class Verification:
     """How a model compares with its entry.
 
-    ``name``: what the lock file calls it. ``paths``: where each of its files lies, by the same kind of name.
-    ``problems``: what differs; none: it is the file that was listed. ``artifact``: its entry, None if it has none.
+    ``name``: what the lock file calls it. ``problems``: what differs; none: it is the file that was listed.
+    ``artifact``: its entry, None if it has none.
     """
 
     name: str
     files: tuple[FileState, ...]
-    paths: Mapping[str, Path]
     problems: tuple[Problem, ...] = ()
     artifact: Artifact | None = None
 
@@ -73,15 +72,14 @@ def verify(
     external data it must not name.
     """
     files = subject_files(path) if files is None else files
-    paths = {_file_name(name, file): file.path for file in files}
     artifact = lock.find(name)
     if artifact is None:
         problem = not_listed(display or name, lock.path.name)
-        return Verification(name=name, files=file_states(name, files), paths=paths, problems=(problem,))
+        return Verification(name=name, files=file_states(name, files), problems=(problem,))
     states = (_state(name, files[0], artifact), *_external_states(artifact, files[1:], malformed=files[0].malformed))
     problems = [_problem(display or name, name, state) for state in states if state.status != "ok"]
     problems += _format_problems(artifact, files[0], display or name)
-    return Verification(name=name, files=states, paths=paths, problems=tuple(problems), artifact=artifact)
+    return Verification(name=name, files=states, problems=tuple(problems), artifact=artifact)
 
 
 def not_listed(display: str, lock_name: str, why: str = "") -> Problem:

@@ -18,18 +18,16 @@ from ._methods import METHODS, Prepared
 INSTALL = "pip install 'pytest-backdoor[signing]'"
 
 
-def signature_problems(
-    signature: Mapping[str, Any], *, folder: Path, files: Mapping[str, tuple[Path, str]]
-) -> list[Problem]:
+def signature_problems(signature: Mapping[str, Any], *, folder: Path, files: Mapping[str, str]) -> list[Problem]:
     """What is wrong with the signature of a model; nothing if who should have signed did sign what is loaded.
 
     ``signature``: the entry's table, whose paths are relative to ``folder``. ``files``: the model, then its external
-    data, by their names in the lock file, each with its path and the SHA-256 of the bytes that are loaded. Other files
-    that are signed too are not looked at. Raises nothing on account of a bad bundle; reads no network.
+    data, by their names in the lock file, each with the SHA-256 of the bytes that are loaded. Other files that are
+    signed too are not looked at. Raises nothing on account of a bad bundle; reads no network.
     """
     model = next(iter(files))
     try:
-        _verify(signature, folder, {name: sha256 for name, (_, sha256) in files.items()})
+        _verify(signature, folder, files)
     except SignatureError as error:
         bundle = signature.get("bundle")
         which = f"The signature {bundle} of {model}" if isinstance(bundle, str) else f"The signature of {model}"
