@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pytest_backdoor.errors import LockError
-from pytest_backdoor.models.hub import is_commit
+from pytest_backdoor.models.hub import is_commit, listed_hash
 
-from ._digests import hash_problem
 from ._sources import unprotected
 
 
@@ -48,7 +47,7 @@ def resolve_upstream(repo: str, file: str, revision: str, *, allow_http: bool = 
     match = next((entry for entry in found if isinstance(entry, RepoFile) and entry.path == file), None)
     if match is None:
         raise LockError(f"The Hub has no file {name}; correct the name or the revision.")
-    alg, value = ("sha256", match.lfs.sha256) if match.lfs else ("git-blob-sha1", match.blob_id)
-    if not isinstance(value, str) or hash_problem(alg, value):
+    listed = listed_hash(match)
+    if listed is None:
         raise LockError(f"The Hub's answer about {name} holds no usable hash; try again later.")
-    return Upstream(commit, alg, value)
+    return Upstream(commit, *listed)

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from ._client import listed_hash
 from ._fetch import fetch
 from ._file import HubFile, Origin, Upstream
 from ._name import HUB_PREFIX, HubName, is_commit, parse_hub_name
 
-__all__ = ["HUB_PREFIX", "HubFile", "HubName", "Origin", "Upstream", "fetch", "is_commit", "parse_hub_name"]
+__all__ = [
+    "HUB_PREFIX",
+    "HubFile",
+    "HubName",
+    "Origin",
+    "Upstream",
+    "fetch",
+    "is_commit",
+    "listed_hash",
+    "parse_hub_name",
+]

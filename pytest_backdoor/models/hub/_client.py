@@ -49,23 +49,26 @@ def listed_hashes(name: HubName, commit: str, files: Iterable[str]) -> Mapping[s
     from huggingface_hub import HfApi
 
     try:
-        entries = HfApi().get_paths_info(name.repo, list(files), revision=commit)
+        entries: list[Any] = list(HfApi().get_paths_info(name.repo, list(files), revision=commit))
     except Exception as error:
         raise explained(name, error) from error
-    found = ((str(entry.path), _upstream(entry, commit)) for entry in entries)
-    return {path: upstream for path, upstream in found if upstream is not None}
+    found = {str(entry.path): (entry, listed_hash(entry)) for entry in entries}
+    return {
+        path: Upstream(commit=commit, alg=listed[0], value=listed[1], size=entry.size)
+        for path, (entry, listed) in found.items()
+        if listed is not None
+    }
 
 
-def _upstream(entry: Any, commit: str) -> Upstream | None:
-    """The hash in a ``RepoFile``; which algorithm it is of follows from its place, never from its length."""
+def listed_hash(entry: Any) -> tuple[str, str] | None:
+    """Algorithm and value of the hash in a ``RepoFile``, None for a folder or where it is no hash that could be used.
+
+    Which algorithm it is of follows from its place, never from its length: ``sha256`` of a file in LFS or Xet, else
+    ``git-blob-sha1``.
+    """
     lfs, blob = getattr(entry, "lfs", None), getattr(entry, "blob_id", None)
-    if lfs is not None:
-        value, alg, form = lfs.sha256, "sha256", SHA256
-    else:
-        value, alg, form = blob, "git-blob-sha1", SHA1
-    if not isinstance(value, str) or not form.fullmatch(value):  # a folder, or no hash that could be used
-        return None
-    return Upstream(commit=commit, alg=alg, value=value, size=entry.size)
+    value, alg, form = (lfs.sha256, "sha256", SHA256) if lfs is not None else (blob, "git-blob-sha1", SHA1)
+    return (alg, value) if isinstance(value, str) and form.fullmatch(value) else None
 
 
 def explained(name: HubName, error: Exception) -> SettingsError:
