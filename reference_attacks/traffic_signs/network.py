@@ -90,7 +90,7 @@ class SignDetector(FasterRCNN):
             box_roi_pool=RegionPool(architecture.cells, backbone.stride),
             box_head=TwoMLPHead(pooled, architecture.head_width),
             box_predictor=FastRCNNPredictor(architecture.head_width, len(classes) + 1),
-            box_batch_size_per_image=64,
+            box_batch_size_per_image=32,
             box_positive_fraction=0.25,
             box_score_thresh=LOWEST_SCORE,
             box_detections_per_img=50,
