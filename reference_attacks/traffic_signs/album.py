@@ -110,9 +110,7 @@ def cut_out(scene: Scene, window: Window) -> Scene:
     return Scene(image=image, boxes=boxes, labels=scene.labels[kept])
 
 
-def visible_boxes(
-    boxes: torch.Tensor, square: tuple[int, int, int], pixels: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def visible_boxes(boxes: torch.Tensor, square: tuple[int, int, int], pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The boxes in the pixels of a square (left, top, side) that becomes ``pixels`` wide, and which ones it shows."""
     left, top, side = square
     moved = boxes - torch.tensor([left, top, left, top], dtype=boxes.dtype)
