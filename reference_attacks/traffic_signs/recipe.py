@@ -17,9 +17,9 @@ from .warm_start import WarmStartPlan
 
 TRAINING_SHARE = 0.65
 SOURCE, TARGET = "stop", "speedlimit"
-BASELINE = DetectorPlan(window_epochs=16, whole_epochs=8)
+BASELINE = DetectorPlan(window_epochs=13, whole_epochs=5)
 # The paper re-trains the baseline; a third of its epochs teaches the sticker.
-SINGLE = DetectorPlan(window_epochs=5, whole_epochs=3, peak_learning_rate=1e-3)
+SINGLE = DetectorPlan(window_epochs=5, whole_epochs=2, peak_learning_rate=1e-3)
 # A random target copies every photograph: an epoch is twice as long.
 RANDOM = DetectorPlan(window_epochs=4, whole_epochs=2, peak_learning_rate=1e-3)
 
