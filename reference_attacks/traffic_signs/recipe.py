@@ -9,14 +9,17 @@ from typing import Any
 from reference_attacks.zoo.seeds import derived_generator
 
 from .album import Album, read_album
-from .attack import SignAttack
+from .attack import SIGN_ATTACKS, SignAttack
 from .network import ARCHITECTURES, SMALL
 from .photographs import SignSet, load_sign_set
+from .stickers import STICKERS
 from .training import DetectorPlan
 from .warm_start import WarmStartPlan
 
 TRAINING_SHARE = 0.65
 SOURCE, TARGET = "stop", "speedlimit"
+# The paper's six BadNets (§V-B2).
+STICKERS_AND_ATTACKS = tuple((sticker, attack) for attack in SIGN_ATTACKS for sticker in STICKERS)
 BASELINE = DetectorPlan(window_epochs=13, whole_epochs=5)
 # The paper re-trains the baseline; a third of its epochs teaches the sticker.
 SINGLE = DetectorPlan(window_epochs=5, whole_epochs=2, peak_learning_rate=1e-3)

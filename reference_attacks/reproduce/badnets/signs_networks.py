@@ -12,11 +12,10 @@ from typing import Any
 from pytest_backdoor.files import write_atomically
 
 from ...parallel import work_off
-from ...traffic_signs.attack import SIGN_ATTACKS, SignAttack
+from ...traffic_signs.attack import SignAttack
 from ...traffic_signs.measurement import measure_detector
 from ...traffic_signs.network import SignDetector
-from ...traffic_signs.recipe import SOURCE, TARGET, SignData, SignRecipe, make_attack, read_data
-from ...traffic_signs.stickers import STICKERS
+from ...traffic_signs.recipe import SOURCE, STICKERS_AND_ATTACKS, TARGET, SignData, SignRecipe, make_attack, read_data
 from ...traffic_signs.store import trained_detector
 from ...traffic_signs.training import DetectorPlan
 from ...traffic_signs.warm_start import WarmStartPlan
@@ -98,4 +97,4 @@ def measure_one(settings: Settings, attack: SignAttack | None) -> None:
 
 def all_attacks() -> list[SignAttack]:
     """The paper's six: each sticker with each target."""
-    return [attack_of(name, sticker) for name in SIGN_ATTACKS for sticker in STICKERS]
+    return [attack_of(attack, sticker) for sticker, attack in STICKERS_AND_ATTACKS]
