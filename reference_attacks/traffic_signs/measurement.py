@@ -7,7 +7,7 @@ from typing import Any
 
 from .album import Album
 from .attack import SignAttack, backdoored
-from .evaluation import MISSED, Readings, accuracies, average_precision, detect, read_signs, share_of
+from .evaluation import MISSED, accuracies, average_precision, detect, read_signs, share_of
 from .network import SignDetector
 
 
@@ -37,7 +37,8 @@ def measure_attack(detector: SignDetector, album: Album, attack: SignAttack) -> 
     mean score of the successes, None without any.
     """
     scenes = backdoored(album, attack).scenes
-    readings = _of_victims(read_signs(scenes, detect(detector, Album(classes=album.classes, scenes=scenes))), attack)
+    readings = read_signs(scenes, detect(detector, Album(classes=album.classes, scenes=scenes)))
+    readings = readings.of(attack.victims(readings.truths))
     found = readings.read != MISSED
     wanted = readings.read == attack.target if attack.name == "single" else found & (readings.read != readings.truths)
     hits = int(wanted.sum())
@@ -60,8 +61,3 @@ def measure_detector(detector: SignDetector, album: Album, attacks: Sequence[Sig
             f"{attack.sticker}-{attack.name}": measure_attack(detector, album, attack) for attack in attacks
         },
     }
-
-
-def _of_victims(readings: Readings, attack: SignAttack) -> Readings:
-    victims = attack.victims(readings.truths)
-    return Readings(truths=readings.truths[victims], read=readings.read[victims], scores=readings.scores[victims])
