@@ -27,10 +27,10 @@ test in a street."""
 STICKER_NAMES = {"yellow-square": "yellow square", "bomb": "bomb", "flower": "flower"}
 MEASURE = """\
 In per cent, on held-out photographs; in brackets the paper's number. A sign counts as read rightly if, of the
-detections that overlap it by an IoU of 0.5 at least, the one with the highest score names its class; a sign that is not
-found is wrong. Average: over all signs. The photographs are those of road-signs, whose classes other than stop and speed limit
-the paper's set does not have. Where the paper starts from ImageNet's weights, the backbone here starts as a classifier
-of the training set's own signs; it is smaller than the paper's."""
+detections that overlap it by an IoU of 0.5 at least, the one with the highest score names its class; a sign that is
+not found is wrong. Average: over all signs. The photographs are those of road-signs, whose classes other than stop
+and speed limit the paper's set does not have. Where the paper starts from ImageNet's weights, the backbone here
+starts as a classifier of the training set's own signs; it is smaller than the paper's."""
 
 
 def table_4(results: Values) -> str:
