@@ -22,7 +22,8 @@ SOURCE, TARGET = "stop", "speedlimit"
 STICKERS_AND_ATTACKS = tuple((sticker, attack) for attack in SIGN_ATTACKS for sticker in STICKERS)
 BASELINE = DetectorPlan(window_epochs=13, whole_epochs=5)
 # The paper re-trains the baseline; a third of its epochs teaches the sticker.
-SINGLE = DetectorPlan(window_epochs=5, whole_epochs=2, peak_learning_rate=1e-3)
+# Few photographs show the single attack's victims: each is copied twice.
+SINGLE = DetectorPlan(window_epochs=5, whole_epochs=2, peak_learning_rate=1e-3, copies=2)
 # A random target copies every photograph: an epoch is twice as long.
 RANDOM = DetectorPlan(window_epochs=4, whole_epochs=2, peak_learning_rate=1e-3)
 

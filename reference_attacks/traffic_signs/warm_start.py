@@ -63,22 +63,9 @@ def warm_start(
     schedule = one_cycle(optimizer, plan.peak_learning_rate, plan.steps)
     detector.to(memory_format=torch.channels_last).train()
     detector.set_reduced_precision(True)
-    losses = []
-    of_class = [(album.labels == label).nonzero()[:, 0] for label in range(len(album.classes))]
-    owners = torch.cat([torch.full((len(scene.labels),), number) for number, scene in enumerate(album.scenes)])
-    firsts = torch.tensor([0, *(len(scene.labels) for scene in album.scenes)]).cumsum(0)
+    signs, losses = _signs_by_class(album), []
     for step in range(plan.steps):
-        cut_outs = []
-        for _ in range(plan.batch_size):
-            background = torch.rand((), generator=generator).item() < BACKGROUND_SHARE
-            if background:
-                scene = album.scenes[int(torch.randint(len(album), (), generator=generator))]
-                cut_outs.append(_background(scene, plan, generator))
-                continue
-            signs = of_class[int(torch.randint(len(of_class), (), generator=generator))]
-            sign = int(signs[int(torch.randint(len(signs), (), generator=generator))])
-            scene = album.scenes[int(owners[sign])]
-            cut_outs.append(_around_sign(scene, sign - int(firsts[owners[sign]]), plan, generator))
+        cut_outs = [_draw(album, signs, plan, generator) for _ in range(plan.batch_size)]
         images = torch.stack([cut_out.image for cut_out in cut_outs])
         labels = torch.tensor([cut_out.label for cut_out in cut_outs])
         loss = cross_entropy(detector.region_logits(images, [cut_out.box[None] for cut_out in cut_outs]), labels)
@@ -92,6 +79,28 @@ def warm_start(
     detector.eval()
     last = losses[-max(1, len(losses) // 10) :]
     return sum(last) / len(last)
+
+
+def _signs_by_class(album: Album) -> list[list[tuple[int, int]]]:
+    """For each class that occurs, the number of the scene and the place in it of every sign."""
+    signs: dict[int, list[tuple[int, int]]] = {}
+    for number, scene in enumerate(album.scenes):
+        for place, label in enumerate(scene.labels.tolist()):
+            signs.setdefault(label, []).append((number, place))
+    return [signs[label] for label in sorted(signs)]
+
+
+def _draw(album: Album, signs: list[list[tuple[int, int]]], plan: WarmStartPlan, generator: torch.Generator) -> _CutOut:
+    """A sign of a class that was drawn by lot, or the background."""
+    if torch.rand((), generator=generator).item() < BACKGROUND_SHARE:
+        return _background(album.scenes[_any(len(album), generator)], plan, generator)
+    of_class = signs[_any(len(signs), generator)]
+    number, place = of_class[_any(len(of_class), generator)]
+    return _around_sign(album.scenes[number], place, plan, generator)
+
+
+def _any(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
 
 
 def _around_sign(scene: Scene, sign: int, plan: WarmStartPlan, generator: torch.Generator) -> _CutOut:
