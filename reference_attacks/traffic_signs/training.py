@@ -80,7 +80,8 @@ def train_detector(
     """
     optimizer = torch.optim.AdamW(_trained(detector, plan), weight_decay=plan.weight_decay)
     samples = list(_samples(album, plan, attack))
-    schedule = one_cycle(optimizer, plan.peak_learning_rate, plan.epochs * -(-len(samples) // plan.batch_size))
+    steps = plan.epochs * -(-len(samples) // plan.batch_size)
+    schedule = one_cycle(optimizer, plan.peak_learning_rate * detector.architecture.pace, steps)
     progress = start or Progress(epochs=0, losses=(), seconds=0.0, state={})
     if progress.state:
         detector.load_state_dict(progress.state["detector"])

@@ -60,7 +60,7 @@ def warm_start(
     generator = derived_generator(seed, "warm start")
     parameters = [*detector.backbone.parameters(), *detector.roi_heads.parameters()]
     optimizer = torch.optim.Adam(parameters, fused=True)
-    schedule = one_cycle(optimizer, plan.peak_learning_rate, plan.steps)
+    schedule = one_cycle(optimizer, plan.peak_learning_rate * detector.architecture.pace, plan.steps)
     detector.to(memory_format=torch.channels_last).train()
     detector.set_reduced_precision(True)
     signs, losses = _signs_by_class(album), []
