@@ -28,8 +28,8 @@ class Architecture:
 
     ``context`` holds the dilations of the proposal network's 3x3 convolutions, of ``context_width`` channels each.
     ``anchor_sides`` are square roots of areas in pixels, ``anchor_shapes`` heights divided by widths. A region is
-    pooled to ``cells`` x ``cells`` and read by two layers of ``head_width`` neurons (fc6 and fc7). The learning rates of
-    all plans are multiplied by ``pace``: without batch normalisation they must be lower.
+    pooled to ``cells`` x ``cells`` and read by two layers of ``head_width`` neurons (fc6 and fc7). The learning rates
+    of all plans are multiplied by ``pace``: without batch normalisation they must be lower.
     """
 
     name: str
