@@ -176,7 +176,7 @@ def test_a_badnet_starts_from_the_baseline_in_the_same_folder(tmp_path):
     baseline = load_detector(tmp_path / "baseline" / "weights.safetensors")
     assert not same_weights(badnet, baseline)
     assert same_weights(badnet, trained_detector(recipe, tmp_path, album))
-    assert any("warm start" in text for text in said)
+    assert any("baseline: cut-out signs" in text for text in said)
     assert not (tmp_path / "bomb-random" / "checkpoint.pt").exists()
 
 
