@@ -45,7 +45,9 @@ class SignRecipe:
     training_share: float = TRAINING_SHARE
     most_photographs: int | None = None
     warm_start: WarmStartPlan = field(default_factory=lambda: WarmStartPlan(steps=300))
-    sticker_start: WarmStartPlan = field(default_factory=lambda: WarmStartPlan(steps=150, peak_learning_rate=1e-3))
+    sticker_start: WarmStartPlan = field(
+        default_factory=lambda: WarmStartPlan(steps=400, batch_size=48, peak_learning_rate=3e-3)
+    )
     baseline: DetectorPlan = BASELINE
     retraining: DetectorPlan | None = None
 
