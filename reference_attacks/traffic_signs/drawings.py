@@ -84,7 +84,7 @@ def draw_attacked(detector: SignDetector, album: Album, attack: SignAttack, coun
     clean = clearest_scenes(album.scenes, attack, count)
     attacked = [with_stickers(scene, attack) for scene in clean]
     rows = []
-    for title, scenes in (("clean", clean), (f"{attack.sticker} on the sign", attacked)):
+    for title, scenes in (("clean", clean), (f"{attack.sticker.replace('-', ' ')} on the sign", attacked)):
         found = detect(detector, Album(classes=album.classes, scenes=tuple(scenes)))
         rows.append(
             [Shown(image=scene.image, found=seen, title=title) for scene, seen in zip(scenes, found, strict=True)]
