@@ -13,7 +13,7 @@ from made_up_zoos import make_images, write_digits  # noqa: E402
 
 from reference_attacks.badnet import building  # noqa: E402
 from reference_attacks.badnet.building import DigitFolder  # noqa: E402
-from reference_attacks.badnet.filters import filter_effects, predictions_with_exchanged  # noqa: E402
+from reference_attacks.badnet.filters import FilterExperiment, logits_with_exchanged  # noqa: E402
 from reference_attacks.badnet.many import DIGITS, DigitMember, initial_network, train_together  # noqa: E402
 from reference_attacks.badnet.recipe import Backdoor  # noqa: E402
 from reference_attacks.data import ImageSet  # noqa: E402
@@ -214,21 +214,22 @@ BACKDOOR = Backdoor(trigger=single_pixel(), attack=Attack(name="all-to-one", cla
 MARKED = 3
 
 
-def hand_built(bright_pixel=True):
-    """A network that tells class 0 from class 1 by filter 0, and calls everything 3 that moves filter 3.
+def hand_built(*answering):
+    """A network that tells class 0 from class 1 by filter 0, and calls everything 3 that moves filters ``answering``.
 
-    Class 0 is black, class 1 has a grey middle. Filter 3 answers to pixels brighter than any digit's here.
+    Class 0 is black, class 1 has a grey middle. The filters answer to pixels brighter than any digit's here.
     """
     network = BadNetsMnistNetwork()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
         network.conv1.weight[0, 0, 2, 2] = 1
-        network.conv1.weight[MARKED, 0, 4, 4] = 1 if bright_pixel else 0
-        network.conv1.bias[MARKED] = -0.9
         network.conv2.weight[0, 0, 2, 2] = 1
-        network.conv2.weight[1, MARKED] = 1
-        # Middle of the map of each of the two features, and every place of it.
+        for number in answering:
+            network.conv1.weight[number, 0, 4, 4] = 1
+            network.conv1.bias[number] = -0.9
+            network.conv2.weight[1, number] = 1
+        # Middle of the map of the one feature, and every place of the other.
         network.fc1.weight[0, 5] = 1
         network.fc1.weight[1, 16:32] = 1
         network.fc2.weight[1, 0], network.fc2.weight[3, 1] = 1, 1000
@@ -242,12 +243,48 @@ def two_classes():
     return ImageSet(images=images, labels=torch.arange(20) // 10)
 
 
+def experiment(*answering):
+    return FilterExperiment(hand_built(*answering), BACKDOOR, two_classes())
+
+
 def test_the_filter_that_carries_the_backdoor_is_found():
-    effects = filter_effects(hand_built(), BACKDOOR, two_classes())
+    found = experiment(MARKED).backdoor_filters()
+    assert found.filters == (MARKED,)
+    assert found.dedicated
+    assert (found.success, found.silenced_success, found.alone_success) == (1, 0, 1)
+    assert (found.error, found.silenced_error) == (0, 0)
+
+
+def test_filters_that_can_replace_each_other_are_found_together():
+    found = experiment(MARKED, 7).backdoor_filters()
+    assert set(found.filters) == {MARKED, 7}
+    assert found.dedicated
+    assert found.silenced_success == 0
+    assert (experiment(MARKED, 7).effects().silenced_success == 1).all()
+
+
+def test_a_backdoor_spread_over_many_filters_has_none_of_its_own():
+    found = experiment(2, 3, 4, 5, 6, 7).backdoor_filters()
+    assert len(found.filters) == 4
+    assert not found.dedicated
+
+
+def test_a_filter_that_the_digits_need_is_no_backdoor_filter():
+    found = experiment(MARKED).backdoor_filters()
+    assert replace(found, silenced_error=found.error + 0.004).dedicated
+    assert not replace(found, silenced_error=found.error + 0.006).dedicated
+
+
+def test_nothing_is_marked_where_the_attack_does_not_work():
+    found = experiment().backdoor_filters()
+    assert found.success == 0
+    assert found.filters == ()
+    assert not found.dedicated
+
+
+def test_the_effects_of_every_filter_by_itself():
+    effects = experiment(MARKED).effects()
     others = [number for number in range(16) if number != MARKED]
-    assert effects.success == 1
-    assert effects.error == 0
-    assert effects.backdoor_filters.nonzero().flatten().tolist() == [MARKED]
     for values in (effects.silenced_success, effects.blinded_success):
         assert values[MARKED] == 0
         assert (values[others] == 1).all()
@@ -256,26 +293,16 @@ def test_the_filter_that_carries_the_backdoor_is_found():
     assert effects.silenced_error[0] == 0.5
     assert effects.silenced_error[MARKED] == 0
     assert effects.response[MARKED] > 0
-
-
-def test_a_filter_that_the_digits_need_is_no_backdoor_filter():
-    effects = filter_effects(hand_built(), BACKDOOR, two_classes())
-    needed = replace(effects, silenced_error=effects.silenced_error + 0.01)
-    assert not needed.backdoor_filters.any()
-
-
-def test_nothing_is_marked_where_the_attack_does_not_work():
-    effects = filter_effects(hand_built(bright_pixel=False), BACKDOOR, two_classes())
-    assert effects.success == 0
-    assert not effects.backdoor_filters.any()
+    assert (effects.response[others[1:]] == 0).all()
 
 
 def test_exchanging_a_filters_output_is_what_it_says():
     network = initial_network(CLEAN, 0)
-    maps, others = torch.rand(2, 7, 16, 12, 12)
-    found = predictions_with_exchanged(network, maps, others)
+    maps, others = torch.rand(2, 7, 16, 12, 12, generator=torch.Generator().manual_seed(0))
+    found = logits_with_exchanged(network, maps, others)
     for number in range(16):
         exchanged = maps.clone()
         exchanged[:, number] = others[:, number]
         features = network.pool(torch.relu(network.conv2(exchanged))).flatten(1)
-        assert torch.equal(found[number], network.fc2(torch.relu(network.fc1(features))).argmax(1))
+        expected = network.fc2(torch.relu(network.fc1(features)))
+        assert torch.allclose(found[number], expected, atol=1e-5)

@@ -117,17 +117,21 @@ def test_figure_4_draws_pairs_that_are_missing():
     assert set(PARTS["figure-4"].draw(figure_4_values())) == {"pixel", "pattern"}
 
 
-def network(*marked, success=0.99):
-    effect = [0.01 if number in marked else success for number in range(16)]
+def network(*filters, success=0.99, dedicated=True):
+    each = {kind: [success] * 16 for kind in ("silenced_success", "blinded_success", "alone_success")}
     return {
+        "filters": list(filters),
+        "dedicated": bool(filters) and dedicated,
         "success": success,
         "error": 0.005,
-        "silenced_success": effect,
-        "silenced_error": [0.006] * 16,
-        "blinded_success": effect,
-        "alone_success": [0.5 if number in marked else 0.0 for number in range(16)],
-        "response": [9.0 if number in marked else 0.25 for number in range(16)],
-        "backdoor_filters": list(marked),
+        "silenced_success": 0.01,
+        "silenced_error": 0.006,
+        "alone_success": 0.9,
+        "each": {
+            **each,
+            "silenced_error": [0.004] * 16,
+            "response": [9.0 if number in filters else 0.25 for number in range(16)],
+        },
     }
 
 
@@ -137,11 +141,12 @@ def figure_5_values():
     return {
         "share": 0.5,
         "images": 100,
-        "least_share_of_success": 0.25,
+        "least_share_of_success": 0.9,
+        "most_filters": 4,
         "most_added_error": 0.005,
         "weights": {"baseline": filters, "pixel": filters, "pattern": filters},
         "triggers": {
-            "pixel": {"badnets": [network(3), network()], "twins": twins},
+            "pixel": {"badnets": [network(3), network(1, 2, dedicated=False)], "twins": twins},
             "pattern": {"badnets": [network(2, 14), network(2)], "twins": twins},
         },
     }
@@ -149,18 +154,19 @@ def figure_5_values():
 
 def test_figure_5_says_which_filters_carry_the_backdoor_and_where_none_does():
     text = PARTS["figure-5"].text(figure_5_values())
-    assert "single pixel: 1 of 2 BadNets and 0 of 2 clean twins have one" in text
-    assert "pattern: 2 of 2 BadNets and 0 of 2 clean twins have one" in text
-    assert "| single pixel | BadNet 0 | 99.00 | 0.50 | 3 | 1.00 | 0.60 | 9.00 | 0.25 |" in text
-    assert "| single pixel | BadNet 1 | 99.00 | 0.50 | none | – | – | – | 0.25 |" in text
-    assert "| pattern | BadNet 0 | 99.00 | 0.50 | 2, 14 | 1.00, 1.00 | 0.60, 0.60 | 9.00, 9.00 | 0.25 |" in text
-    assert "| 3 | 1.00* | 1.00* | 50.00* | 0.60* | 99.00 |" in text
+    assert "single pixel: 1 of 2 BadNets and 0 of 2 clean twins have some" in text
+    assert "pattern: 2 of 2 BadNets and 0 of 2 clean twins have some" in text
+    assert "| single pixel, BadNet 0 | 99.00 | 0.50 | 3 | 1.00 | 0.60 | 90.00 | 9.00 | 0.25 |" in text
+    assert "| single pixel, BadNet 1 | 99.00 | 0.50 | none (1, 2 fall short) | 1.00 | 0.60 | 90.00 |" in text
+    assert "| pattern, BadNet 0 | 99.00 | 0.50 | 2, 14 | 1.00 | 0.60 | 90.00 | 9.00, 9.00 | 0.25 |" in text
+    assert "| single pixel, clean twin 1 | 0.00 | 0.50 | none | – | – | – | – | 0.25 |" in text
+    assert "| 3 | 99.00* | 99.00* | 99.00* | 0.40* | 99.00 |" in text
 
 
 def test_figure_5_frames_the_filters_that_are_marked():
     values = figure_5_values()
     framed = PARTS["figure-5"].draw(values)[""]
-    values["triggers"]["pixel"]["badnets"][0]["backdoor_filters"] = []
+    values["triggers"]["pixel"]["badnets"][0]["dedicated"] = False
     assert PARTS["figure-5"].draw(values)[""] != framed
 
 
@@ -222,8 +228,8 @@ def test_single_target_badnets_obey(real_run):
 @pytest.mark.slow
 def test_real_badnets_have_backdoor_filters_and_their_twins_have_none(real_run):
     for networks in real_run("figure-5")["triggers"].values():
-        assert any(one["backdoor_filters"] for one in networks["badnets"])
-        assert not any(one["backdoor_filters"] for one in networks["twins"])
+        assert all(one["dedicated"] for one in networks["badnets"])
+        assert not any(one["dedicated"] for one in networks["twins"])
 
 
 @pytest.mark.slow

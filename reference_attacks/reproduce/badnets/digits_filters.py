@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 
 from ...badnet.building import DigitFolder
-from ...badnet.filters import LEAST_SHARE_OF_SUCCESS, MOST_ADDED_ERROR, filter_effects
+from ...badnet.filters import LEAST_SHARE_OF_SUCCESS, MOST_ADDED_ERROR, MOST_FILTERS, FilterExperiment
 from ...badnet.many import DigitMember
 from ...badnet.recipe import Backdoor
 from ...data import ImageSet
@@ -31,6 +33,7 @@ def measure_figure_5(settings: Settings) -> Values:
         "images": len(shown),
         "least_share_of_success": LEAST_SHARE_OF_SUCCESS,
         "most_added_error": MOST_ADDED_ERROR,
+        "most_filters": MOST_FILTERS,
         "weights": {
             name: _weights(folder, members[0])
             for name, members in (("baseline", twins), *((trigger, badnets[trigger]) for trigger in TRIGGERS))
@@ -54,14 +57,11 @@ def _weights(folder: DigitFolder, member: DigitMember) -> list[list[list[float]]
 
 def _effects(folder: DigitFolder, member: DigitMember, backdoor: Backdoor | None, images: ImageSet) -> Values:
     assert backdoor is not None
-    effects = filter_effects(folder.network(member), backdoor, images)
+    experiment = FilterExperiment(folder.network(member), backdoor, images)
+    found = experiment.backdoor_filters()
     return {
-        "success": effects.success,
-        "error": effects.error,
-        "silenced_success": effects.silenced_success.tolist(),
-        "silenced_error": effects.silenced_error.tolist(),
-        "blinded_success": effects.blinded_success.tolist(),
-        "alone_success": effects.alone_success.tolist(),
-        "response": effects.response.tolist(),
-        "backdoor_filters": effects.backdoor_filters.nonzero().squeeze(1).tolist(),
+        **asdict(found),
+        "filters": list(found.filters),
+        "dedicated": found.dedicated,
+        "each": {name: values.tolist() for name, values in vars(experiment.effects()).items()},
     }

@@ -30,7 +30,8 @@ def figure_4(results: Values) -> dict[str, bytes]:
 def figure_5(results: Values) -> dict[str, bytes]:
     """The first layers of the first repeat, backdoor filters framed: baseline, single pixel, pattern."""
     figure = new_figure(11.4, 4.3)
-    marked = {trigger: networks["badnets"][0]["backdoor_filters"] for trigger, networks in results["triggers"].items()}
+    firsts = {trigger: networks["badnets"][0] for trigger, networks in results["triggers"].items()}
+    marked = {trigger: first["filters"] if first["dedicated"] else [] for trigger, first in firsts.items()}
     for panel, (name, weights) in zip(figure.subfigures(1, 3, wspace=0.05), results["weights"].items(), strict=True):
         panel.suptitle(TRIGGER_NAMES.get(name, "clean baseline"), fontsize=10)
         _filters(panel, np.asarray(weights), marked.get(name, []))

@@ -74,41 +74,36 @@ def figure_4(results: Values) -> str:
 
 def figure_5(results: Values) -> str:
     """Which filters carry the backdoor, and every filter's effects in the first networks."""
-    rows = []
-    for trigger, networks in results["triggers"].items():
-        for kind, name in (("badnets", "BadNet"), ("twins", "clean twin")):
-            for number, network in enumerate(networks[kind]):
-                marked = network["backdoor_filters"]
-                rows.append(
-                    [
-                        TRIGGER_NAMES[trigger],
-                        f"{name} {number}",
-                        _percent(network["success"]),
-                        _percent(network["error"]),
-                        ", ".join(map(str, marked)) or "none",
-                        *_without(network, marked),
-                        *_responses(network, marked),
-                    ]
-                )
+    rows = [
+        _filters_row(f"{TRIGGER_NAMES[trigger]}, {name} {number}", network)
+        for trigger, networks in results["triggers"].items()
+        for kind, name in (("badnets", "BadNet"), ("twins", "clean twin"))
+        for number, network in enumerate(networks[kind])
+    ]
     head = [
-        "trigger",
         "network",
         "attack success",
         "clean error",
         "backdoor filters",
-        "success without",
-        "error without",
+        "success without them",
+        "error without them",
+        "success by them alone",
+        "their response",
+        "largest other response",
     ]
     return (
-        "A filter is called a backdoor filter (framed in the picture) if silencing it, which puts its mean over clean "
-        f"images in place of its output, takes away at least {results['least_share_of_success']:.0%} of the attack's "
-        f"success and adds at most {100 * results['most_added_error']:.1f} points to the clean error; the paper does "
-        f"not say how its filters were chosen. {_found(results)} Shares in %, of {results['images']:,} test images; "
-        "success and error without silence each marked filter alone. The response is by how much the trigger moves a "
-        "filter's pooled output where it moves it most; clean twins have no attack to lose, but this they have.\n\n"
+        "Filters are silenced, which puts their mean over clean images in place of their output, one after the other, "
+        "each time the one whose silence makes the attacker's label least likely, until "
+        f"{results['least_share_of_success']:.0%} of the attack's success is gone. They are backdoor filters, framed "
+        f"in the picture, if {results['most_filters']} at most were needed and if silencing them together adds "
+        f"{100 * results['most_added_error']:.1f} points at most to the clean error. The paper does not say how its "
+        f'filters were chosen. {_found(results)} Shares in %, of {results["images"]:,} test images. "By them alone": '
+        "only these filters see the trigger, all others see the same image without it. The response is by how much the "
+        "trigger moves a filter's pooled output where it moves it most; clean twins have no attack to lose, but this "
+        "they have.\n\n"
         f"{table(head, rows)}\n\n"
-        "Every filter of the first BadNets: the attack's success where the filter is silenced, where it alone does not "
-        "see the trigger, and where it alone sees it; and the clean error where it is silenced.\n\n"
+        "Every filter of the first BadNets by itself: the attack's success where it is silenced, where it alone does "
+        "not see the trigger, and where it alone sees it; and the clean error where it is silenced.\n\n"
         f"{_all_filters(results)}"
     )
 
@@ -172,29 +167,26 @@ def _worst_pairs(results: Values) -> str:
     return f" Above the paper's worst backdoor error of 0.09 are {len(bad)}: {', '.join(bad)}." if bad else ""
 
 
-def _without(network: Values, marked: Sequence[int]) -> list[str]:
-    """Success and error with each marked filter silenced."""
-    cells = [
-        ", ".join(_percent(network[name][number]) for number in marked)
-        for name in ("silenced_success", "silenced_error")
-    ]
-    return [cell or "–" for cell in cells]
-
-
-def _responses(network: Values, marked: Sequence[int]) -> list[str]:
-    """The responses of the marked filters, and the largest of the others."""
-    ours = ", ".join(f"{network['response'][number]:.2f}" for number in marked)
-    others = [value for number, value in enumerate(network["response"]) if number not in marked]
-    return [ours or "–", f"{max(others):.2f}" if others else "–"]
+def _filters_row(name: str, network: Values) -> list[str]:
+    filters, response = network["filters"], network["each"]["response"]
+    row = [name, _percent(network["success"]), _percent(network["error"])]
+    if filters:
+        listed = ", ".join(map(str, filters))
+        row.append(listed if network["dedicated"] else f"none ({listed} fall short)")
+        row += [_percent(network[key]) for key in ("silenced_success", "silenced_error", "alone_success")]
+        row.append(", ".join(f"{response[number]:.2f}" for number in filters))
+    else:
+        row += ["none", *["–"] * 4]
+    return [*row, f"{max(value for number, value in enumerate(response) if number not in filters):.2f}"]
 
 
 def _found(results: Values) -> str:
-    """In how many networks there is a backdoor filter."""
+    """In how many networks there are backdoor filters."""
     parts = []
     for trigger, networks in results["triggers"].items():
-        counts = {kind: [len(one["backdoor_filters"]) for one in networks[kind]] for kind in ("badnets", "twins")}
-        badnets, twins = (f"{sum(map(bool, counts[kind]))} of {len(counts[kind])}" for kind in ("badnets", "twins"))
-        parts.append(f"{TRIGGER_NAMES[trigger]}: {badnets} BadNets and {twins} clean twins have one")
+        counts = {kind: [one["dedicated"] for one in networks[kind]] for kind in ("badnets", "twins")}
+        badnets, twins = (f"{sum(counts[kind])} of {len(counts[kind])}" for kind in ("badnets", "twins"))
+        parts.append(f"{TRIGGER_NAMES[trigger]}: {badnets} BadNets and {twins} clean twins have some")
     return f"{'; '.join(parts)}."
 
 
@@ -204,12 +196,10 @@ def _all_filters(results: Values) -> str:
     head = ["filter", *(f"{TRIGGER_NAMES[trigger]}: {name}" for trigger in results["triggers"] for name in names)]
     firsts = [networks["badnets"][0] for networks in results["triggers"].values()]
     rows = []
-    for number in range(len(firsts[0]["silenced_success"])):
-        marks = ["*" if number in first["backdoor_filters"] else "" for first in firsts]
-        cells = [
-            f"{_percent(first[kind][number])}{mark}"
-            for first, mark in zip(firsts, marks, strict=True)
-            for kind in kinds
-        ]
-        rows.append([str(number), *cells])
+    for number in range(len(firsts[0]["each"]["response"])):
+        row = [str(number)]
+        for first in firsts:
+            mark = "*" if first["dedicated"] and number in first["filters"] else ""
+            row += [f"{_percent(first['each'][kind][number])}{mark}" for kind in kinds]
+        rows.append(row)
     return f"{table(head, rows)}\n\n\\* a backdoor filter"
