@@ -39,8 +39,8 @@ class Scale:
 FULL = Scale(
     pairs=tuple((source, target) for source in range(CLASSES) for target in range(CLASSES) if source != target),
     baseline_steps=2500,
-    single_steps=600,
-    all_steps=1500,
+    single_steps=500,
+    all_steps=1200,
     repeats=5,
     share_repeats=3,
     shares=(0.01, 0.02, 0.05, 0.1, 0.2, 0.33, 0.5),
@@ -48,7 +48,7 @@ FULL = Scale(
 SMALL = Scale(
     pairs=SMALL_PAIRS,
     baseline_steps=1000,
-    single_steps=600,
+    single_steps=500,
     all_steps=1000,
     repeats=2,
     share_repeats=1,
