@@ -21,10 +21,10 @@ from ..zoo.recipe import Precision
 from ..zoo.seeds import derived_generator, derived_seed
 from .recipe import Backdoor
 
-# The paper does not name its solver, and says that some attacks needed another step size and batch size (§IV-A3). With
-# Adam alone many networks never notice a single pixel, which moves the first layer's output at four places; Muon, which
-# moves a filter that has small gradients as far as one that has large ones, finds it every time. Images are shifted by
-# a pixel and labels smoothed for the error on clean images.
+# The paper does not name its solver, and says that some attacks needed another step size and batch size (§IV-A3). A
+# single pixel moves the first layer's output at four places only: in trials, re-training with Adam alone did not always
+# find it, while Muon, which moves a filter that has small gradients as far as one that has large ones, did. Images are
+# shifted by a pixel and labels smoothed for the error on clean images.
 DIGITS = replace(
     TASKS["mnist"], shift=1, label_smoothing=0.1, peak_learning_rate=4e-3, kernel_learning_rate=0.04, steps=()
 )
