@@ -84,7 +84,7 @@ def table_5(results: Values) -> str:
         "rest are not found. Mean average precision on clean photographs: baseline "
         f"{percent(clean[0]['mean_average_precision'])}, BadNet {percent(clean[1]['mean_average_precision'])}."
     )
-    introduction = f"The {_sticker(found[name])} on every sign. {MEASURE}"
+    introduction = f"The {_sticker(found[name])} on every sign.\n\n{MEASURE}"
     return "\n\n".join([introduction, table(header, rows), sentence, _gap_sentence(found, [name])])
 
 
