@@ -82,7 +82,8 @@ def _picture(scene: Scene, box: torch.Tensor) -> dict[str, Any]:
     from PIL import Image
 
     height, width = scene.size
-    side = min(SURROUNDINGS * float((box[2:] - box[:2]).max()), max(height, width))
+    longest = float((box[2:] - box[:2]).max())
+    side = max(longest, min(SURROUNDINGS * longest, height, width))
     middle = (box[:2] + box[2:]) / 2
     left = max(0.0, min(float(middle[0]) - side / 2, width - side))
     top = max(0.0, min(float(middle[1]) - side / 2, height - side))

@@ -111,7 +111,8 @@ def figure_8(results: Values) -> str:
         "no sticker",
         "baseline, print",
     ]
-    return f"{PRINTS}\n\n{table(header, rows)}"
+    shown = f"Shown: the {len(results['shown'])} largest of these signs with the yellow square, framed where they are marked."
+    return "\n\n".join([PRINTS, table(header, rows), shown])
 
 
 def _sticker(found: Values) -> str:
