@@ -111,7 +111,7 @@ def figure_8(results: Values) -> str:
         "no sticker",
         "baseline, print",
     ]
-    shown = f"Shown: the {len(results['shown'])} largest of these signs with the yellow square, framed where they are marked."
+    shown = f"Shown: the {len(results['shown'])} largest of these signs with the yellow square, framed as annotated."
     return "\n\n".join([PRINTS, table(header, rows), shown])
 
 
