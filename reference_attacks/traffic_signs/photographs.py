@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..data import data_root
 from .annotations.entries import Damage, DamagedAnnotationError, Entry, LeftOut, Sign
@@ -40,7 +40,11 @@ class Photograph:
         try:
             with Image.open(self.path) as image:
                 pixels = np.array(image.convert("RGB"))
-        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
+        except (
+            OSError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:  # Pillow raises SyntaxError for some broken PNG files
             raise ValueError(f"{self.path} is not a picture that can be read ({error}). Replace the file.") from error
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -161,7 +165,7 @@ def _size(picture: Path) -> tuple[int, int] | str:
             return image.size
     except FileNotFoundError:
         return f"the picture {picture} is missing"
-    except (UnidentifiedImageError, OSError, SyntaxError):
+    except (OSError, SyntaxError, Image.DecompressionBombError):
         return f"{picture} is not a picture that can be read"
 
 
