@@ -80,13 +80,10 @@ class SignSet:
             wanted = min(max(round(share * len(members)), 1), max(len(members) - 1, 1))
             training += drawn[:wanted].tolist()
         chosen = set(training)
-        parts = [number in chosen for number in range(len(self.photographs))]
-        return tuple(  # type: ignore[return-value]  # two parts, always
-            replace(
-                self, photographs=tuple(p for p, part in zip(self.photographs, parts, strict=True) if part is wanted)
-            )
-            for wanted in (True, False)
-        )
+        return self._part(chosen), self._part(set(range(len(self.photographs))) - chosen)
+
+    def _part(self, numbers: set[int]) -> SignSet:
+        return replace(self, photographs=tuple(self.photographs[number] for number in sorted(numbers)))
 
     def _by_rarest_class(self) -> dict[int, list[int]]:
         """Rarest class -> positions of the photographs; -1 for photographs without a sign."""
