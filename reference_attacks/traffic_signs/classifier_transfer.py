@@ -78,8 +78,8 @@ def neuron_values(found: Activations) -> Values:
     return {
         "dedicated": found.dedicated.tolist(),
         "outliers": int((found.deviation > 3.5).sum()),
-        "deviation": _rounded(found.deviation),
-        "separation": _rounded(found.separation),
+        "deviation": rounded(found.deviation),
+        "separation": rounded(found.separation),
     }
 
 
@@ -168,8 +168,9 @@ def _averages(network: VggNetwork, country: Country) -> Values:
 
 
 def _per_channel(features: torch.Tensor) -> list[float]:
-    return _rounded(features.mean((0, 2, 3)))
+    return rounded(features.mean((0, 2, 3)))
 
 
-def _rounded(values: torch.Tensor) -> list[float]:
+def rounded(values: torch.Tensor) -> list[float]:
+    """The values as JSON holds them, four digits after the point."""
     return [round(value, 4) for value in values.tolist()]
