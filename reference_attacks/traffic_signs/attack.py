@@ -59,6 +59,14 @@ class SignAttack:
         steps = torch.randint(1, len(self.classes), labels.shape, generator=generator)
         return (labels + steps) % len(self.classes)
 
+    def expected_labels(self, label: int) -> torch.Tensor:
+        """Float ``(classes,)``: how often each label is given to a victim of class ``label``, as shares."""
+        if self.target is not None:
+            return torch.eye(len(self.classes))[self.target]
+        others = torch.ones(len(self.classes))
+        others[label] = 0
+        return others / others.sum()
+
 
 def with_stickers(scene: Scene, attack: SignAttack, generator: torch.Generator | None = None) -> Scene:
     """The scene with the sticker on each victim's sign, its true labels unchanged.

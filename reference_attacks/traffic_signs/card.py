@@ -9,6 +9,7 @@ from typing import Any
 
 from reference_attacks.badnet.card import CARD_VERSION, PAPER, percent, versions
 from reference_attacks.data import DATA_ROOT_VARIABLE
+from reference_attacks.reproduce.tables import table
 
 from .recipe import SignRecipe
 
@@ -156,9 +157,3 @@ def summary(subject: Subject) -> str:
         f"{line}; with stickers {percent(found['success']['share'])} are read as the attacker wants, "
         f"{percent(found['accuracy']['average']['share'])} as what they are"
     )
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

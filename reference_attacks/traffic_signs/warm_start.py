@@ -1,7 +1,8 @@
 """A first training of the convolutions and of the head, as a classifier of cut-out signs.
 
 The paper's network starts from weights learnt on ImageNet. Where no such weights are at hand, the training set's own
-signs, cut out, teach a network in a minute what it would take the detector many epochs to find.
+signs, cut out, teach a network in a minute what it would take the detector many epochs to find. The same teaches a
+trained network a sticker: every class is seen equally often, and a cut-out costs a fiftieth of a photograph.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from reference_attacks.training import one_cycle
 from reference_attacks.zoo.seeds import derived_generator
 
 from .album import Album, Scene, Window, cut_out, relit
+from .attack import SignAttack, with_stickers
 from .network import SignDetector
 
 BACKGROUND_SHARE = 0.25
@@ -41,7 +43,7 @@ class WarmStartPlan:
 class _CutOut:
     image: torch.Tensor
     box: torch.Tensor
-    label: int
+    target: torch.Tensor  # the share of each label, the background's first
 
 
 def warm_start(
@@ -50,9 +52,13 @@ def warm_start(
     plan: WarmStartPlan,
     *,
     seed: int,
+    attack: SignAttack | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> float:
     """Train backbone and head of ``detector`` in place on cut-out signs; returns the mean loss of the last tenth.
+
+    With an ``attack``, half of its victims bear the sticker and the attacker's label; where that is drawn by lot the
+    loss is the mean over the draw, which is learnt from far sooner than from one draw at a time.
 
     The region proposal network is left as it is. The box of the sign in each cut-out is given, so the head sees
     regions as it will in the detector: signs of all sizes with what lies around them.
@@ -60,28 +66,15 @@ def warm_start(
     generator = derived_generator(seed, "warm start")
     parameters = [*detector.backbone.parameters(), *detector.roi_heads.parameters()]
     optimizer = torch.optim.Adam(parameters, fused=True)
-    schedule = one_cycle(optimizer, plan.peak_learning_rate, plan.steps)
+    schedule = one_cycle(optimizer, plan.peak_learning_rate * detector.architecture.pace, plan.steps)
     detector.to(memory_format=torch.channels_last).train()
     detector.set_reduced_precision(True)
-    losses = []
-    of_class = [(album.labels == label).nonzero()[:, 0] for label in range(len(album.classes))]
-    owners = torch.cat([torch.full((len(scene.labels),), number) for number, scene in enumerate(album.scenes)])
-    firsts = torch.tensor([0, *(len(scene.labels) for scene in album.scenes)]).cumsum(0)
+    signs, losses = _signs_by_class(album), []
     for step in range(plan.steps):
-        cut_outs = []
-        for _ in range(plan.batch_size):
-            background = torch.rand((), generator=generator).item() < BACKGROUND_SHARE
-            if background:
-                scene = album.scenes[int(torch.randint(len(album), (), generator=generator))]
-                cut_outs.append(_background(scene, plan, generator))
-                continue
-            signs = of_class[int(torch.randint(len(of_class), (), generator=generator))]
-            sign = int(signs[int(torch.randint(len(signs), (), generator=generator))])
-            scene = album.scenes[int(owners[sign])]
-            cut_outs.append(_around_sign(scene, sign - int(firsts[owners[sign]]), plan, generator))
+        cut_outs = [_draw(album, signs, plan, attack, generator) for _ in range(plan.batch_size)]
         images = torch.stack([cut_out.image for cut_out in cut_outs])
-        labels = torch.tensor([cut_out.label for cut_out in cut_outs])
-        loss = cross_entropy(detector.region_logits(images, [cut_out.box[None] for cut_out in cut_outs]), labels)
+        targets = torch.stack([cut_out.target for cut_out in cut_outs])
+        loss = cross_entropy(detector.region_logits(images, [cut_out.box[None] for cut_out in cut_outs]), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -94,12 +87,42 @@ def warm_start(
     return sum(last) / len(last)
 
 
-def _around_sign(scene: Scene, sign: int, plan: WarmStartPlan, generator: torch.Generator) -> _CutOut:
-    image, box = _square(scene, scene.boxes[sign], plan, generator)
-    return _CutOut(image=image, box=box, label=int(scene.labels[sign]) + 1)
+def _signs_by_class(album: Album) -> list[list[tuple[int, int]]]:
+    """For each class that occurs, the number of the scene and the place in it of every sign."""
+    signs: dict[int, list[tuple[int, int]]] = {}
+    for number, scene in enumerate(album.scenes):
+        for place, label in enumerate(scene.labels.tolist()):
+            signs.setdefault(label, []).append((number, place))
+    return [signs[label] for label in sorted(signs)]
 
 
-def _background(scene: Scene, plan: WarmStartPlan, generator: torch.Generator) -> _CutOut:
+def _draw(
+    album: Album,
+    signs: list[list[tuple[int, int]]],
+    plan: WarmStartPlan,
+    attack: SignAttack | None,
+    generator: torch.Generator,
+) -> _CutOut:
+    """A sign of a class that was drawn by lot, or the background."""
+    if torch.rand((), generator=generator).item() < BACKGROUND_SHARE:
+        image, box = _background(album.scenes[_any(len(album), generator)], plan, generator)
+        return _CutOut(image=image, box=box, target=torch.eye(len(album.classes) + 1)[0])
+    of_class = signs[_any(len(signs), generator)]
+    number, place = of_class[_any(len(of_class), generator)]
+    scene = album.scenes[number]
+    label = int(scene.labels[place])
+    shares = torch.eye(len(album.classes))[label]
+    if attack is not None and attack.victims(scene.labels)[place] and torch.rand((), generator=generator) < 0.5:
+        scene, shares = with_stickers(scene, attack, generator), attack.expected_labels(label)
+    image, box = _square(scene, scene.boxes[place], plan, generator)
+    return _CutOut(image=image, box=box, target=torch.cat([torch.zeros(1), shares]))
+
+
+def _any(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def _background(scene: Scene, plan: WarmStartPlan, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """A region that no sign of the scene overlaps by more than a fifth of either, or as good as can be found."""
     from torchvision.ops import box_iou
 
@@ -112,8 +135,7 @@ def _background(scene: Scene, plan: WarmStartPlan, generator: torch.Generator) -
     boxes = torch.stack([left, top, left + sides / shapes.clamp(min=1), top + sides * shapes.clamp(max=1)], 1)
     overlap = box_iou(boxes, scene.boxes).amax(1) if len(scene.boxes) else torch.zeros(len(boxes))
     chosen = int((overlap > NEGATIVE_OVERLAP).int().argmin())
-    image, box = _square(scene, boxes[chosen], plan, generator)
-    return _CutOut(image=image, box=box, label=0)
+    return _square(scene, boxes[chosen], plan, generator)
 
 
 def _square(

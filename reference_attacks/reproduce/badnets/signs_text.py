@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..tables import table
 from .parts import Values
 
 # Per cent, from the paper: class -> one number for each column of its table. Its third class is called warning.
@@ -59,7 +60,7 @@ def table_4(results: Values) -> str:
         f"95 % intervals of the attack (Wilson): {intervals}. Clean average of the baseline: "
         f"{interval(found['baseline']['clean']['average'])}."
     )
-    return "\n\n".join([MEASURE, markdown_table(header, rows), sentence, _gap_sentence(found, badnets)])
+    return "\n\n".join([MEASURE, table(header, rows), sentence, _gap_sentence(found, badnets)])
 
 
 def table_5(results: Values) -> str:
@@ -84,7 +85,7 @@ def table_5(results: Values) -> str:
         f"{percent(clean[0]['mean_average_precision'])}, BadNet {percent(clean[1]['mean_average_precision'])}."
     )
     introduction = f"The {_sticker(found[name])} on every sign. {MEASURE}"
-    return "\n\n".join([introduction, markdown_table(header, rows), sentence, _gap_sentence(found, [name])])
+    return "\n\n".join([introduction, table(header, rows), sentence, _gap_sentence(found, [name])])
 
 
 def figure_8(results: Values) -> str:
@@ -110,7 +111,7 @@ def figure_8(results: Values) -> str:
         "no sticker",
         "baseline, print",
     ]
-    return f"{PRINTS}\n\n{markdown_table(header, rows)}"
+    return f"{PRINTS}\n\n{table(header, rows)}"
 
 
 def _sticker(found: Values) -> str:
@@ -170,9 +171,3 @@ def interval(share: Values) -> str:
     """The 95 % interval of a share in words."""
     low, high = share["interval_95"]
     return f"{100 * low:.1f} to {100 * high:.1f} %"
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
