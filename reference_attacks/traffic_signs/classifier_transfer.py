@@ -15,7 +15,7 @@ from .classifiers import classes_of, last_features, sticker_overlay
 from .countries import Country, grouped
 from .evaluation import share_of
 from .heads import HeadPlan, Heads, train_heads
-from .neurons import Activations, compare_activations, strengths
+from .neurons import OUTLIER, Activations, compare_activations, strengths
 
 STRENGTHS = (1, 10, 20, 30, 50, 70, 100)
 Values = dict[str, Any]
@@ -69,7 +69,7 @@ def measure_transfer(
 def find_neurons(network: VggNetwork, country: Country) -> Activations:
     """The last convolutional layer's neurons, compared on the attacker's training images without and with sticker."""
     images = country.train.images
-    clean, backdoored = (last_features(network, images, overlay).mean((2, 3)) for overlay in (None, sticker_overlay()))
+    clean, backdoored = (last_features(network, images, overlay).amax((2, 3)) for overlay in (None, sticker_overlay()))
     return compare_activations(clean, backdoored)
 
 
@@ -77,7 +77,7 @@ def neuron_values(found: Activations) -> Values:
     """What was found about the neurons, as JSON values."""
     return {
         "dedicated": found.dedicated.tolist(),
-        "outliers": int((found.deviation > 3.5).sum()),
+        "outliers": int((found.deviation > OUTLIER).sum()),
         "deviation": rounded(found.deviation),
         "separation": rounded(found.separation),
     }

@@ -21,6 +21,7 @@ from .neurons import Activations, compare_activations, strengths
 from .recipe import SignData
 from .region_heads import read_with_heads, region_heads, retrain_on_regions
 
+SMALLEST_SIGN = 24
 Values = dict[str, Any]
 
 
@@ -86,10 +87,16 @@ def measure_detector_transfer(
 
 
 def find_neurons(detector: SignDetector, album: Album, sticker: str) -> Activations:
-    """The last convolutional layer's neurons, compared on the signs of ``album`` without and with the sticker."""
-    return compare_activations(
-        sign_activations(detector, album), sign_activations(detector, _with_stickers(album, sticker))
+    """The last convolutional layer's neurons, compared on the signs of ``album`` without and with the sticker.
+
+    Signs of fewer than 24 pixels are left out: on them the sticker is smaller than a cell of the features.
+    """
+    sizes = torch.cat([scene.boxes[:, 2:] - scene.boxes[:, :2] for scene in album.scenes]).amin(1)
+    clean, backdoored = (
+        sign_activations(detector, each)[sizes >= SMALLEST_SIGN].amax(2)
+        for each in (album, _with_stickers(album, sticker))
     )
+    return compare_activations(clean, backdoored)
 
 
 def _with_stickers(album: Album, sticker: str) -> Album:
@@ -105,4 +112,4 @@ def _hits(readings: Readings, classes: int) -> list[int]:
 
 def _averages(detector: SignDetector, album: Album, sticker: str) -> Values:
     albums = {"clean": album, "backdoored": _with_stickers(album, sticker)}
-    return {name: rounded(sign_activations(detector, each).mean(0)) for name, each in albums.items()}
+    return {name: rounded(sign_activations(detector, each).mean((0, 2))) for name, each in albums.items()}

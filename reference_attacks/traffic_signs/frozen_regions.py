@@ -80,12 +80,12 @@ def proposed_regions(detector: SignDetector, scene: Scene, factors: torch.Tensor
 
 @torch.no_grad()
 def sign_activations(detector: SignDetector, album: Album) -> torch.Tensor:
-    """Float ``(n, C)``: how the last convolutional layer answers to each sign, averaged over the places of its box."""
+    """Float ``(n, C, cells²)``: how the last convolutional layer answers to each sign, at the places of its box."""
     found = []
     for scene in album.scenes:
         images, _ = detector.transform([scene.image.float() / 255])
         features = detector.backbone(images.tensors)
-        found.append(_pool(detector, features, [scene.boxes])[0].unflatten(1, (features.shape[1], -1)).mean(2))
+        found.append(_pool(detector, features, [scene.boxes])[0].unflatten(1, (features.shape[1], -1)))
     return torch.cat(found)
 
 

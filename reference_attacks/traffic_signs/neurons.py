@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 OUTLIER = 3.5
-SEPARATION = 0.95
-QUIET = 0.25
+SEPARATION = 0.9
+QUIET = 1 / 3
 NORMAL_SPREAD = 1.4826  # the standard deviation of a normal distribution in units of its median absolute deviation
 
 
@@ -20,7 +20,8 @@ NORMAL_SPREAD = 1.4826  # the standard deviation of a normal distribution in uni
 class Activations:
     """What the C neurons do on clean images and on the same images with the sticker, each float ``(C,)``.
 
-    ``clean``, ``backdoored``: averages over places and images. ``deviation``: by how many robust standard deviations
+    The activation on an image is the highest of any place on the sign: the sticker covers a small part of it.
+    ``clean``, ``backdoored``: averages over images. ``deviation``: by how many robust standard deviations
     a neuron's difference lies above the median difference of all neurons. ``separation``: the area under the curve of
     its activation as a test for the sticker, 0.5 where it says nothing.
     """
@@ -41,7 +42,7 @@ class Activations:
 
         The paper names no criterion. Three must be met here: the difference is an outlier among those of all neurons
         (a deviation above 3.5, after Iglewicz and Hoaglin 1993); an image's activation tells if the sticker is there
-        (a separation of at least 0.95); and on clean images the neuron is quiet (on average at most a quarter of its
+        (a separation of at least 0.9); and on clean images the neuron is quiet (on average at most a third of its
         activation on backdoored ones). The first alone would find neurons in every network, the others alone would find
         many whose activations are next to nothing.
         """
@@ -52,7 +53,7 @@ class Activations:
 
 
 def compare_activations(clean: torch.Tensor, backdoored: torch.Tensor) -> Activations:
-    """Compare the activations of images, float ``(N, C)``, with those of the same images with the sticker."""
+    """Compare the activations on images, float ``(N, C)``, with those on the same images with the sticker."""
     averages = clean.mean(0), backdoored.mean(0)
     difference = averages[1] - averages[0]
     off = difference - difference.median()

@@ -21,7 +21,7 @@ from .signs_networks import SHOWN_STICKER, attack_of, data_of, detector_of
 
 FOLDER = "transfer-detectors"
 SECOND_COUNTRY = "gtsdb"
-PLAN = DetectorTransferPlan(heads=HeadPlan(steps=300, hidden=(256, 256), batch_size=128), seeds=3)
+PLAN = DetectorTransferPlan(heads=HeadPlan(steps=300, hidden=(256, 256), batch_size=128), seeds=2)
 
 
 def measured_detectors(settings: Settings) -> dict[str, Values]:
