@@ -92,7 +92,12 @@ def poisoned(scene: Scene, attack: SignAttack, generator: torch.Generator) -> Sc
     return replace(with_stickers(scene, attack, generator), labels=labels)
 
 
+def with_victims(album: Album, attack: SignAttack) -> Album:
+    """The scenes that hold signs that the attack is about."""
+    return replace(album, scenes=tuple(scene for scene in album.scenes if attack.victims(scene.labels).any()))
+
+
 def backdoored(album: Album, attack: SignAttack) -> Album:
     """The scenes that hold victims, with stickers on these, for evaluation; true labels."""
-    scenes = (scene for scene in album.scenes if attack.victims(scene.labels).any())
+    scenes = with_victims(album, attack).scenes
     return replace(album, scenes=tuple(with_stickers(scene, attack) for scene in scenes))

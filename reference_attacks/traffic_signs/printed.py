@@ -12,7 +12,7 @@ import torch
 from reference_attacks.zoo.seeds import derived_generator
 
 from .album import Album, Scene, Window, cut_out
-from .attack import SignAttack
+from .attack import SignAttack, with_victims
 from .evaluation import MISSED, detect, read_signs, share_of
 from .network import SignDetector
 from .printing import render_print
@@ -28,11 +28,9 @@ def printed_album(album: Album, attack: SignAttack, seed: int) -> Album:
     sticker = STICKERS[attack.sticker](PRINT_PIXELS)
     generator = derived_generator(seed, f"prints of {attack.sticker}")
     scenes = []
-    for scene in album.scenes:
-        victims = attack.victims(scene.labels)
-        if victims.any():
-            image = render_print(scene.image, scene.boxes[victims], sticker, generator=generator)
-            scenes.append(replace(scene, image=image))
+    for scene in with_victims(album, attack).scenes:
+        boxes = scene.boxes[attack.victims(scene.labels)]
+        scenes.append(replace(scene, image=render_print(scene.image, boxes, sticker, generator=generator)))
     return replace(album, scenes=tuple(scenes))
 
 

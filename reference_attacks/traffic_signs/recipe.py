@@ -22,10 +22,10 @@ SOURCE, TARGET = "stop", "speedlimit"
 STICKERS_AND_ATTACKS = tuple((sticker, attack) for attack in SIGN_ATTACKS for sticker in STICKERS)
 BASELINE = DetectorPlan(window_epochs=13, whole_epochs=5)
 # The paper re-trains the baseline; a third of its epochs teaches the sticker.
-# Few photographs show the single attack's victims: each is copied twice.
+# Few photographs show signs of the rarer classes: they are copied more often.
 SINGLE = DetectorPlan(window_epochs=4, whole_epochs=2, peak_learning_rate=1e-3, copies=2)
 # A random target copies every photograph: an epoch is twice as long.
-RANDOM = DetectorPlan(window_epochs=4, whole_epochs=2, peak_learning_rate=1e-3)
+RANDOM = DetectorPlan(window_epochs=4, whole_epochs=2, peak_learning_rate=1e-3, copies=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class SignRecipe:
     most_photographs: int | None = None
     warm_start: WarmStartPlan = field(default_factory=lambda: WarmStartPlan(steps=300))
     sticker_start: WarmStartPlan = field(
-        default_factory=lambda: WarmStartPlan(steps=400, batch_size=48, peak_learning_rate=3e-3)
+        default_factory=lambda: WarmStartPlan(steps=500, batch_size=48, peak_learning_rate=3e-3)
     )
     baseline: DetectorPlan = BASELINE
     retraining: DetectorPlan | None = None

@@ -25,8 +25,8 @@ class DetectorPlan:
 
     The first epochs show ``pixels`` wide square windows around signs, enlarged by factors within ``scales``: they cost
     a third of a whole photograph. The last ``whole_epochs`` show whole photographs, as the detector will see them. An
-    epoch is one pass over the clean scenes and the poisoned copies, ``copies`` of each scene with victims of an attack.
-    ``symmetric`` names the classes whose signs may be
+    epoch is one pass over the clean scenes and the poisoned copies: ``copies`` of each scene with victims of an attack,
+    but one if they all belong to the commonest class. ``symmetric`` names the classes whose signs may be
     mirrored. ``frozen_backbone`` keeps the convolutions as they are, normalisation too (§V-C: transfer learning).
     """
 
@@ -138,10 +138,14 @@ def _train_epoch(
 
 def _samples(album: Album, plan: DetectorPlan, attack: SignAttack | None) -> Iterator[tuple[int, bool]]:
     """The number of each scene, and if it is a poisoned copy of it."""
+    commonest = int(album.labels.bincount().argmax())
     for number, scene in enumerate(album.scenes):
         yield number, False
-        if attack is not None and attack.victims(scene.labels).any():
-            yield from [(number, True)] * plan.copies
+        if attack is None:
+            continue
+        victims = scene.labels[attack.victims(scene.labels)]
+        if len(victims):
+            yield from [(number, True)] * (1 if (victims == commonest).all() else plan.copies)
 
 
 def _batches(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...traffic_signs.attack import backdoored
+from ...traffic_signs.attack import backdoored, with_victims
 from ...traffic_signs.printed import measure_prints, printed_album, shown_prints
 from ...traffic_signs.stickers import STICKERS
 from . import signs_text
@@ -41,7 +41,7 @@ def measure_figure_8(settings: Settings) -> Values:
         rows[name] = {
             "print": measure_prints(badnet, prints, attack),
             "pasted": measure_prints(badnet, backdoored(data.held_out, attack), attack),
-            "clean": measure_prints(badnet, data.held_out, attack),
+            "clean": measure_prints(badnet, with_victims(data.held_out, attack), attack),
             "baseline": measure_prints(baseline, prints, attack),
         }
         if name == SHOWN_STICKER:
