@@ -36,6 +36,11 @@ class ReversalCheck(BehaviouralCheck):
         Raises NotAssessableError without torch or a fitting pack, and before any search if the pack has no reference
         scores to judge a trigger by.
         """
+        detector = subject.detector
+        if detector is not None:
+            from ._measure_detector import measure_detector
+
+            return measure_detector(subject, detector, context)
         from ...calibration import broad_note
 
         settings = context.settings
