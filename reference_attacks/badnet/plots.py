@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,13 @@ import torch
 
 from reference_attacks.data import ImageSet
 from reference_attacks.networks import BadNetsMnistNetwork
+from reference_attacks.pictures import new_figure, png
 
 from .evaluate import Measurement
 from .recipe import Backdoor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 80
 EXAMPLES = 5
@@ -52,14 +51,14 @@ def trigger_picture(backdoor: Backdoor, test: ImageSet) -> bytes:
     chosen = victims.take(_varied(victims.labels)[:EXAMPLES])
     triggered = backdoor.trigger.apply(chosen.images)
     given = backdoor.attack.poisoned_labels(chosen.labels)
-    figure = _figure(1.5 * EXAMPLES, 3.6)
+    figure = new_figure(1.5 * EXAMPLES, 3.6)
     originals, backdoored = figure.subplots(2, EXAMPLES)
     for axes in (*originals, *backdoored):
         axes.set_axis_off()
     for column in range(len(chosen)):
         _show_image(originals[column], chosen.images[column], f"original: {chosen.labels[column]}")
         _show_image(backdoored[column], triggered[column], f"backdoored: {given[column]}")
-    return _png(figure)
+    return png(figure, dots_per_inch=DOTS_PER_INCH)
 
 
 def confusion_picture(measurement: Measurement) -> bytes:
@@ -70,25 +69,25 @@ def confusion_picture(measurement: Measurement) -> bytes:
     matrices = [("clean test images", measurement.clean)]
     if measurement.backdoored is not None:
         matrices.append(("backdoored test images", measurement.backdoored))
-    figure = _figure(4.6 * len(matrices), 4.6)
+    figure = new_figure(4.6 * len(matrices), 4.6)
     for axes, (title, counts) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices, strict=True):
         _show_counts(axes, counts, title)
         if counts is measurement.backdoored:
             _frame_wanted_cells(axes, measurement)
-    return _png(figure)
+    return png(figure, dots_per_inch=DOTS_PER_INCH)
 
 
 def filters_picture(network: BadNetsMnistNetwork) -> bytes:
     """The filters of the first layer, one scale for all: red is positive, blue negative (after Figure 5)."""
     filters = network.conv1.weight.detach()[:, 0]
     limit = filters.abs().max().item()
-    figure = _figure(4.4, 4.6)
+    figure = new_figure(4.4, 4.6)
     for number, axes in enumerate(figure.subplots(4, 4).flat):
         axes.imshow(filters[number].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.set_title(str(number), fontsize=8, pad=2)
         axes.set_axis_off()
     figure.suptitle(f"first-layer filters, weights from −{limit:.2f} (blue) to {limit:.2f} (red)", fontsize=9)
-    return _png(figure)
+    return png(figure, dots_per_inch=DOTS_PER_INCH)
 
 
 def _varied(labels: torch.Tensor) -> torch.Tensor:
@@ -126,19 +125,3 @@ def _frame_wanted_cells(axes: Axes, measurement: Measurement) -> None:
     for row in measurement.attack.victims(classes).nonzero().squeeze(1).tolist():
         corner = (wanted[row].item() - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="tab:red", linewidth=1.2))
-
-
-def _figure(width: float, height: float) -> Figure:
-    # A Figure of its own, not pyplot's: pyplot keeps every figure in a global list and picks a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return buffer.getvalue()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 
+from ..pictures import new_figure, png
 from .scales import TASK_NAMES
 
 CURVES = {
@@ -40,7 +40,7 @@ def draw_roc(results: dict[str, Any]) -> bytes:
         panel.plot([0, 1], [0, 1], color="#dddddd", linewidth=0.8, zorder=0)
         panel.set(title=TASK_NAMES[task], xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         panel.legend(title="area under the curve", fontsize=8, title_fontsize=8, loc="lower right")
-    return _png(figure)
+    return png(figure)
 
 
 def draw_ratios(results: dict[str, Any]) -> bytes:
@@ -61,18 +61,10 @@ def draw_ratios(results: dict[str, Any]) -> bytes:
         panel.set(title=TASK_NAMES[task], xlabel="poisoned among images of the source class", ylim=(0, 1.03))
         panel.set_xticks(places, [f"{row['ratio']:.0%}" for row in rows])
         panel.legend(fontsize=8, loc="lower left")
-    return _png(figure)
+    return png(figure)
 
 
 def _panels(count: int) -> tuple[Any, list[Any]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * count, 4.4), layout="constrained")
+    figure = new_figure(4.6 * count, 4.4)
     axes = figure.subplots(1, count, squeeze=False)
     return figure, list(axes[0])
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    return buffer.getvalue()

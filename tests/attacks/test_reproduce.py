@@ -16,12 +16,12 @@ from reference_attacks.cli import main, make_parser  # noqa: E402
 from reference_attacks.detectors.figures import area_under_curve, held_out_figures  # noqa: E402
 from reference_attacks.networks import make_network  # noqa: E402
 from reference_attacks.reproduce.changes import pruned, quantised  # noqa: E402
-from reference_attacks.reproduce.command import TASKS  # noqa: E402
 from reference_attacks.reproduce.experiments import p_values  # noqa: E402
 from reference_attacks.reproduce.measures import part_of, with_scores  # noqa: E402
 from reference_attacks.reproduce.plots import roc_points  # noqa: E402
 from reference_attacks.reproduce.report import PAPER_AUC, as_csv, as_markdown, paper_auc  # noqa: E402
 from reference_attacks.reproduce.scales import SIZES, zoo_commands  # noqa: E402
+from reference_attacks.reproduce.ulp_command import TASKS  # noqa: E402
 from reference_attacks.zoo.command import make_plan  # noqa: E402
 from reference_attacks.zoo.store import FamilyStack, NetworkStack  # noqa: E402
 

@@ -1,0 +1,1 @@
+"""The tables and figures of BadNets (2019), measured again."""
