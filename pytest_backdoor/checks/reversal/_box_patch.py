@@ -31,7 +31,7 @@ class BoxPatch:
     name: str = "box-patch"
     share: float = SHARE
     side: int = 8
-    steps: int = 4
+    steps: int = 3
     places: tuple[tuple[str, tuple[float, float]], ...] = tuple(PLACES.items())
 
     @property

@@ -121,7 +121,8 @@ def _cut(model: onnx.ModelProto, names: RegionNames) -> onnx.ModelProto:
         helper.make_tensor_value_info(names.boxes, TensorProto.FLOAT, [None, 4]),
         helper.make_tensor_value_info(names.images, TensorProto.INT64, [None]),
     ]
-    graph = onnx.GraphProto(name=model.graph.name, node=nodes, input=inputs, initializer=model.graph.initializer)
+    weights = [tensor for tensor in model.graph.initializer if tensor.name not in given]
+    graph = onnx.GraphProto(name=model.graph.name, node=nodes, input=inputs, initializer=weights)
     return onnx.ModelProto(
         ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
     )
