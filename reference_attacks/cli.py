@@ -15,7 +15,7 @@ from typing import NoReturn
 from .badnet import command as badnet
 from .baselines import command as baselines
 from .detectors import command as detectors
-from .detectors import table as detection
+from .detectors.matrix import command as detection
 from .reproduce import command as reproduce
 from .zoo import command as zoo
 

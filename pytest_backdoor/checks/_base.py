@@ -227,6 +227,10 @@ class BehaviouralCheck(ABC):
             remedy=measured.remedy if judgement.suspicious else unjudged_remedy,
             score=judgement.score if judgement.score is not None else max(measured.components.values()),
             p_value=judgement.p_value,
-            evidence={**measured.evidence, "reference": judgement.evidence()},
+            evidence={
+                **measured.evidence,
+                "components": dict(measured.components),
+                "reference": judgement.evidence(),
+            },
             seed=measured.seed,
         )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ...calibration import ObjectDetectorPack
     from ...models import Detector, Subject
 
-COMPONENT = "reversal-photographs/box-patch"
+BOX_PATCH_COMPONENT = "reversal-photographs/box-patch"
 HOW_TO_BUILD = (
     "Have clean detectors of the same kind scored for comparison: python -m reference_attacks detection references "
     "--detectors FOLDER --photographs FOLDER --out pack.npz; then scan again with --backdoor-pack pack.npz."
@@ -46,11 +46,11 @@ def measure_detector(subject: Subject, detector: Detector, context: Context) -> 
         settings.data, root=context.root, channels=detector.channels, size=detector.size, seed=settings.seed
     )
     reversal = reverse_detector(detector, photographs, device=settings.device)
-    score = reversal.score(None if pack is None else pack.statistics.get(COMPONENT))
+    score = reversal.score(None if pack is None else pack.statistics.get(BOX_PATCH_COMPONENT))
     with single_threaded():
         evidence = box_evidence(reversal, score, detector, class_name)
     return Measurement(
-        components={COMPONENT: score.value},
+        components={BOX_PATCH_COMPONENT: score.value},
         pack=pack,
         suspicion=f"{_what_it_does(evidence)} {_confirmed(evidence)}",
         reassurance=(
@@ -92,7 +92,7 @@ def _pack_for(detector: Detector, context: Context) -> ObjectDetectorPack | None
     from ...calibration import load_object_pack
 
     pack = load_object_pack(context.root / context.settings.pack)
-    if pack is None or pack.classes != detector.classes or COMPONENT not in pack.references:
+    if pack is None or pack.classes != detector.classes or BOX_PATCH_COMPONENT not in pack.references:
         found = "image classifiers" if pack is None else f"object detectors of {pack.classes} classes"
         raise NotAssessableError(
             f"The detector pack {context.settings.pack} is for {found}, not for object detectors of "
