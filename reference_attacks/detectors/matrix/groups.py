@@ -24,8 +24,8 @@ class Group:
     ``folders``: of ONNX files or safetensors, each with a card ``NAME.json`` beside it, or of zoos. ``kind``: whether
     they classify images or detect objects. ``samples``: clean images: a task's name, such as mnist, or a folder or
     ``.npz`` as ``--backdoor-data`` takes it. ``pack``: a detector pack, None for those that are shipped. ``splits``:
-    the parts of a zoo that are tested on; ``only``: what the names of the files must contain, where a folder holds
-    several kinds. ``network``: the architecture family of safetensors whose cards do not tell it.
+    the parts of a zoo that are tested on. ``files``: a pattern for the files of a folder, such as ``**/*-head.onnx``.
+    ``network``: the architecture family of safetensors whose cards do not tell it.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Group:
     samples: str | None = None
     pack: str | None = None
     splits: tuple[str, ...] = ("test",)
-    only: str = ""
+    files: str = "*"
     network: str | None = None
 
 
@@ -63,7 +63,7 @@ def read_groups(path: Path) -> tuple[Group, ...]:
 
 def _group(table: Mapping[str, Any], path: Path) -> Group:
     known = {field.name for field in fields(Group)}
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
     missing, unknown = {"name", "title", "folders"} - set(values), set(values) - known
     if missing or unknown or values.get("kind", "classifier") not in KINDS:
         raise ValueError(
@@ -86,9 +86,9 @@ def _in_folder(folder: Path, group: Group) -> Iterator[MatrixModel]:
     if (folder / MANIFEST).is_file():
         yield from _in_zoo(folder, group)
         return
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.glob(group.files)):
         card = path.with_suffix(CARD)
-        if path.suffix not in (".onnx", ".safetensors") or group.only not in path.name or not card.is_file():
+        if path.suffix not in (".onnx", ".safetensors") or not card.is_file():
             continue
         told = json.loads(card.read_text(encoding="utf-8"))
         name = path.relative_to(folder).with_suffix("").as_posix().replace("/", "-")
@@ -111,11 +111,11 @@ def shape_of(group: Group, model: MatrixModel) -> tuple[str, tuple[int, int, int
     """
     card = model.card
     family = card.get("family") or card.get("recipe", {}).get("family") or group.network
-    if "input_shape" in card:
+    if family and "input_shape" in card:
         channels, height, width = card["input_shape"]
-        return family, (channels, height, width), card["classes"]
+        return str(family), (channels, height, width), int(card["classes"])
     if group.samples == "mnist" and family:
-        return family, (1, 28, 28), 10
+        return str(family), (1, 28, 28), 10
     raise ValueError(f"{model.path} cannot be opened: its card tells neither its architecture nor its images.")
 
 
