@@ -29,6 +29,8 @@ from pytest_backdoor.settings import ScanSettings
 from ..parallel import work_off
 from .matrix.rows import row_of
 
+FEWEST = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
@@ -52,7 +54,7 @@ def make_object_pack(
 
     Margins are kept in ``work``, by the content of each file, and not computed twice. Detectors that cannot be assessed
     are left out. Raises ValueError for a detector that is known to be backdoored, for ones of different classes, and if
-    fewer than two are left.
+    fewer than three are left, as each is scored by the statistics of the others.
     """
     files = [file for path in detectors for file in (sorted(path.rglob("*.onnx")) if path.is_dir() else [path])]
     for file in files:
@@ -66,10 +68,10 @@ def make_object_pack(
     work_off(_search, missing, workers=workers, description="Reversing triggers")
     margins = [np.load(job.kept, allow_pickle=False)["margins"] for job in jobs]
     tables = [table for table in margins if table.size]
-    if len(tables) < 2 or len({table.shape for table in tables}) > 1:
+    if len(tables) < FEWEST or len({table.shape for table in tables}) > 1:
         raise ValueError(
             f"{len(tables)} of {len(files)} detectors could be assessed, of {len({t.shape for t in tables})} kind(s); "
-            "reference scores need two or more with the same classes, and photographs in which they find their objects."
+            "reference scores need three or more with the same classes, and photographs in which they find their objects."
         )
     table = np.stack(tables)
     description = f"{len(table)} clean object detectors, box patches sought on photographs"
