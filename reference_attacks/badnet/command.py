@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..traffic_signs import command as signs
+from ..traffic_signs import detect_command as detect
 from .options import add_options, check_options, recorded_command
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ where this differs from the paper:
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Register ``badnet`` and its task ``mnist``."""
+    """Register ``badnet`` and its tasks: ``mnist``, and those on traffic signs."""
     badnet = subparsers.add_parser(
         "badnet",
         help="networks backdoored through their training set (BadNets 2019)",
@@ -65,6 +67,8 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_options(parser)
     parser.set_defaults(run=run)
+    signs.add_task(tasks)
+    detect.add_task(tasks)
 
 
 def run(arguments: argparse.Namespace) -> int:

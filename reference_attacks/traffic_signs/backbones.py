@@ -41,7 +41,8 @@ class ConvolutionBlock(nn.Module):
             assert self.convolution.bias is not None
             return weight.clone(), self.convolution.bias.clone()
         mean, variance = normalisation.running_mean, normalisation.running_var
-        assert mean is not None and variance is not None
+        assert mean is not None
+        assert variance is not None
         factor = normalisation.weight / (variance + normalisation.eps).sqrt()
         return weight * factor[:, None, None, None], normalisation.bias - factor * mean
 

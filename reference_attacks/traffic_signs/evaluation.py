@@ -50,6 +50,10 @@ class Readings:
         places = self.truths * (classes + 1) + columns
         return torch.bincount(places, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
+    def of(self, chosen: torch.Tensor) -> Readings:
+        """The readings of some signs, bool ``(n,)`` or their int64 places."""
+        return Readings(truths=self.truths[chosen], read=self.read[chosen], scores=self.scores[chosen])
+
 
 @torch.no_grad()
 def detect(detector: SignDetector, album: Album, batch_size: int = 8) -> list[Detections]:

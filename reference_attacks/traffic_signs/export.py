@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
+from .album import Album, Scene
 from .network import SignDetector
 from .onnx_detector import detector_onnx_bytes
 from .onnx_head import CROP_PIXELS, head_onnx_bytes
@@ -43,6 +45,29 @@ def checked_head_onnx(detector: SignDetector, crops: torch.Tensor) -> bytes:
     if not difference <= LOGIT_TOLERANCE * max(expected.std(), 1e-3):
         raise RuntimeError(f"The logits of the head's ONNX file differ from PyTorch's by {difference:.2g}.")
     return model
+
+
+def crops_of(album: Album, count: int, pixels: int = CROP_PIXELS) -> torch.Tensor:
+    """The first signs of an album, cut out: float32 ``(count, 3, pixels, pixels)`` in [0, 1], as the head takes."""
+    crops, _ = sign_crops(album, pixels)
+    return crops[:count].float() / 255
+
+
+def sign_crops(album: Album, pixels: int = CROP_PIXELS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every sign of an album, cut out by its box and stretched to a square: uint8 ``(n, 3, pixels, pixels)``, classes.
+
+    This is what the classifier head takes as an image of its own. Classes are int64 ``(n,)``, from 0 on.
+    """
+    crops = [_crop(scene, box, pixels) for scene in album.scenes for box in scene.boxes]
+    return torch.stack(crops), album.labels
+
+
+def _crop(scene: Scene, box: torch.Tensor, pixels: int) -> torch.Tensor:
+    height, width = scene.size
+    left, top = (int(value) for value in box[:2].floor())
+    right, bottom = (int(value) for value in box[2:].ceil())
+    part = scene.image[:, max(0, top) : min(bottom, height), max(0, left) : min(right, width)]
+    return interpolate(part[None], (pixels, pixels), mode="bilinear", antialias=True)[0]
 
 
 def open_session(model: bytes | str) -> Any:

@@ -1,8 +1,8 @@
-"""Faster R-CNN for traffic signs: torchvision's, around a backbone of our own (BadNets 2019, section V-A, Table III)."""
+"""Faster R-CNN for traffic signs: torchvision's, around our own backbones (BadNets 2019, section V-A, Table III)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class ProposalHead(nn.Module):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, features: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """For each feature map ``(N, C, h, w)``: logits ``(N, anchors, h, w)``, corrections ``(N, 4 anchors, h, w)``."""
+        """For each map ``(N, C, h, w)``: logits ``(N, anchors, h, w)``, corrections ``(N, 4·anchors, h, w)``."""
         with reduced_precision(self.training and self.reduced_precision):
             contexts = [self.context(feature) for feature in features]
             logits = [self.cls_logits(context).float() for context in contexts]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..data import data_root
 from .annotations.entries import Damage, DamagedAnnotationError, Entry, LeftOut, Sign
@@ -40,7 +40,11 @@ class Photograph:
         try:
             with Image.open(self.path) as image:
                 pixels = np.array(image.convert("RGB"))
-        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
+        except (
+            OSError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:  # Pillow raises SyntaxError for some broken PNG files
             raise ValueError(f"{self.path} is not a picture that can be read ({error}). Replace the file.") from error
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -76,13 +80,10 @@ class SignSet:
             wanted = min(max(round(share * len(members)), 1), max(len(members) - 1, 1))
             training += drawn[:wanted].tolist()
         chosen = set(training)
-        parts = [number in chosen for number in range(len(self.photographs))]
-        return tuple(  # type: ignore[return-value]  # two parts, always
-            replace(
-                self, photographs=tuple(p for p, part in zip(self.photographs, parts, strict=True) if part is wanted)
-            )
-            for wanted in (True, False)
-        )
+        return self._part(chosen), self._part(set(range(len(self.photographs))) - chosen)
+
+    def _part(self, numbers: set[int]) -> SignSet:
+        return replace(self, photographs=tuple(self.photographs[number] for number in sorted(numbers)))
 
     def _by_rarest_class(self) -> dict[int, list[int]]:
         """Rarest class -> positions of the photographs; -1 for photographs without a sign."""
@@ -161,7 +162,7 @@ def _size(picture: Path) -> tuple[int, int] | str:
             return image.size
     except FileNotFoundError:
         return f"the picture {picture} is missing"
-    except (UnidentifiedImageError, OSError, SyntaxError):
+    except (OSError, SyntaxError, Image.DecompressionBombError):
         return f"{picture} is not a picture that can be read"
 
 

@@ -49,7 +49,10 @@ class DetectorPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a training stands after a number of whole epochs: ``state`` is what ``train_detector`` goes on from."""
+    """Where a training stands after a number of whole epochs: ``state`` is what ``train_detector`` goes on from.
+
+    The tensors in ``state`` are those that are being trained: who wants to keep them must copy or store them at once.
+    """
 
     epochs: int
     losses: tuple[float, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -87,12 +88,14 @@ def picture_below(folder: Path, name: str) -> Path:
     UnusableFieldError where the name is empty or leads out of the folder.
     """
     relative = PurePosixPath(name.replace("\\", "/"))
-    if not name or relative.is_absolute() or ".." in relative.parts:
+    if not name or "\0" in name or relative.is_absolute() or ".." in relative.parts:
         raise UnusableFieldError(f"{name!r} is not the name of a picture below {folder}")
     named = folder / relative
-    if named.exists():
+    # Path.exists raises for names that are too long.
+    if os.path.exists(named):
         return named
-    return next((other for suffix in _SUFFIXES if (other := named.with_suffix(suffix)).exists()), named)
+    others = (named.with_suffix(suffix) for suffix in _SUFFIXES)
+    return next((other for other in others if os.path.exists(other)), named)
 
 
 def _number(text: str) -> float:
