@@ -71,7 +71,7 @@ def make_object_pack(
     if len(tables) < FEWEST or len({table.shape for table in tables}) > 1:
         raise ValueError(
             f"{len(tables)} of {len(files)} detectors could be assessed, of {len({t.shape for t in tables})} kind(s); "
-            "reference scores need three or more with the same classes, and photographs in which they find their objects."
+            "reference scores need three or more with the same classes, and photographs of their objects."
         )
     table = np.stack(tables)
     description = f"{len(table)} clean object detectors, box patches sought on photographs"

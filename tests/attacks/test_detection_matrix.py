@@ -22,6 +22,16 @@ from reference_attacks.detectors.matrix.text import as_markdown  # noqa: E402
 from reference_attacks.networks import make_network  # noqa: E402
 
 
+def sign_card(attack: str, target: str | None, success: float, accuracy: float) -> dict[str, Any]:
+    """As ``badnet signs`` writes it."""
+    found = {"success": {"share": success}, "accuracy": {"average": {"share": accuracy}}}
+    return {
+        "task": {"classes": ["speedlimit", "stop"]},
+        "backdoor": {"attack": attack, "sticker": "bomb", "source": "speedlimit", "target": target},
+        "measured": {"backdoored": {f"bomb-{attack}": found}},
+    }
+
+
 class TestRows:
     @pytest.mark.parametrize(
         ("card", "attack", "success", "target"),
@@ -68,12 +78,8 @@ class TestRows:
                 11 / 12,
                 None,
             ),
-            (
-                {"recipe": {"attack": {"name": "single", "sticker": "bomb", "source": 0, "target": 1}}},
-                "single, bomb",
-                None,
-                2,
-            ),
+            (sign_card("single", "stop", 0.97, 0.02), "single, bomb", 0.97, 2),
+            (sign_card("random", None, 0.8, 0.04), "random, bomb", 0.96, None),
         ],
     )
     def test_cards(self, card, attack, success, target):
@@ -114,7 +120,7 @@ class TestGroups:
         for name in ("a/one.onnx", "a/two.safetensors", "a/uncarded.onnx", "a/deep/three-head.onnx"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(b"")
-        for name in ("a/one.json", "a/two.json", "a/deep/three-head.json"):
+        for name in ("a/one.json", "a/two.json", "a/deep/three.json"):
             (tmp_path / name).write_text('{"matrix": {"attack": null}}')
         networks = [
             {"name": name, "split": split, "rejected": rejected, "backdoor": None, "family": "plain"}
@@ -216,15 +222,14 @@ def test_networks_in_safetensors_end_to_end(tmp_path):
 
 
 def test_detectors_and_their_references_end_to_end(tmp_path):
-    write_photographs(tmp_path / "photographs", 12)
+    write_photographs(tmp_path / "photographs", 9)
     (tmp_path / "clean").mkdir()
     for number in range(3):
         model = detector_model()
         model.doc_string = str(number)
         (tmp_path / "clean" / f"{number}.onnx").write_bytes(model.SerializeToString())
     (tmp_path / "bad.onnx").write_bytes(detector_model(backdoor=True).SerializeToString())
-    card = {"recipe": {"attack": {"name": "single", "sticker": "bomb", "source": 0, "target": TARGET - 1}}}
-    (tmp_path / "bad.json").write_text(json.dumps(card))
+    (tmp_path / "bad.json").write_text(json.dumps(sign_card("single", "stop", 0.99, 0.01)))
     command = ["--photographs", str(tmp_path / "photographs"), "--out", str(tmp_path / "pack.npz")]
     assert main(["detection", "references", "--detectors", str(tmp_path / "clean"), *command]) == 0
     pack = load_object_pack(tmp_path / "pack.npz")

@@ -104,7 +104,7 @@ def _logit_scale(forward: RegionForward, images: BoxImages) -> float:
 
 def _require_ability(forward: RegionForward, images: BoxImages, targets: torch.Tensor, channels: int) -> None:
     """Raise NotAssessableError if not even objects painted over altogether are taken for any other class."""
-    whole = BoxPatch(channels=channels, share=1.0, side=16, steps=12, places=WHOLE_BOX)
+    whole = BoxPatch(channels=channels, share=1.0, side=16, steps=6, places=WHOLE_BOX)
     if not bool(search_boxes(forward, images, targets, whole).success.any()):
         raise NotAssessableError(
             f"No patch changed the class of any of {len(labels_of(images.held_out))} objects, not even one that covers "

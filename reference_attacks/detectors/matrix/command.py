@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...parsing import add_action_to, add_data_root, add_subcommand
-from .. import references_command
+from .. import crops_command, references_command
 
 if TYPE_CHECKING:
     from .groups import Group
@@ -30,7 +30,7 @@ The command can be interrupted and goes on where it stopped; folders that are no
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``detection matrix`` and ``detection references``."""
+    """Register ``detection matrix``, ``detection references`` and ``detection crops``."""
     actions = add_subcommand(subparsers, "detection", "what the audit catches")
     matrix = add_action_to(actions, "matrix", "scan models with known backdoors and write a table", DESCRIPTION)
     matrix.add_argument("--groups", type=Path, required=True, metavar="TOML", help="the file that names the groups")
@@ -45,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_data_root(matrix)
     matrix.set_defaults(run=run)
     references_command.add_parser(actions)
+    crops_command.add_parser(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from .rows import Row, row_of
 
 Kind = Literal["classifier", "detector"]
 KINDS: tuple[Kind, ...] = ("classifier", "detector")
-MANIFEST, CARD = "manifest.json", ".json"
+MANIFEST, CARD, HEAD = "manifest.json", ".json", "-head"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +87,18 @@ def _in_folder(folder: Path, group: Group) -> Iterator[MatrixModel]:
         yield from _in_zoo(folder, group)
         return
     for path in sorted(folder.glob(group.files)):
-        card = path.with_suffix(CARD)
-        if path.suffix not in (".onnx", ".safetensors") or not card.is_file():
+        card = _card_of(path)
+        if path.suffix not in (".onnx", ".safetensors") or card is None:
             continue
         told = json.loads(card.read_text(encoding="utf-8"))
         name = path.relative_to(folder).with_suffix("").as_posix().replace("/", "-")
         yield MatrixModel(name=name, path=path, row=row_of(told), card=told)
+
+
+def _card_of(path: Path) -> Path | None:
+    """The card beside a model's file; a detector's head has that of the detector."""
+    names = (path.stem, path.stem.removesuffix(HEAD))
+    return next((card for name in names if (card := path.with_name(f"{name}{CARD}")).is_file()), None)
 
 
 def _in_zoo(folder: Path, group: Group) -> Iterator[MatrixModel]:

@@ -38,8 +38,8 @@ def row_of(card: Card) -> Row:
     """The row of the model that ``card`` tells of.
 
     A card of any attack may say ``matrix``: ``{"attack": words or null, "success": share, "target": class}``; the
-    cards of ``badnet``, the records of lists of digit networks and of detectors, and those of zoos are understood as
-    they are. Raises ValueError for any other.
+    cards of ``badnet``, the records of lists of digit networks and those of zoos are understood as they are. Raises
+    ValueError for any other.
     """
     for tells, read in _READERS:
         if tells(card):
@@ -58,6 +58,8 @@ def _badnet(card: Card) -> Row:
     backdoor = card["backdoor"]
     if backdoor is None:
         return Row(attack=CLEAN)
+    if "sticker" in backdoor:
+        return _with_sticker(card)
     return Row(
         attack=f"{backdoor['attack']}, {backdoor['trigger']}",
         success=card["measured"]["attack_success"],
@@ -65,20 +67,24 @@ def _badnet(card: Card) -> Row:
     )
 
 
+def _with_sticker(card: Card) -> Row:
+    """Of a detector of traffic signs; labels start with the background, and a random target is any other class."""
+    backdoor, classes = card["backdoor"], card["task"]["classes"]
+    found = card["measured"]["backdoored"][f"{backdoor['sticker']}-{backdoor['attack']}"]
+    random = backdoor["target"] is None
+    return Row(
+        attack=f"{backdoor['attack']}, {backdoor['sticker']}",
+        success=1 - found["accuracy"]["average"]["share"] if random else found["success"]["share"],
+        target=None if random else classes.index(backdoor["target"]) + 1,
+    )
+
+
 def _of_recipe(card: Card) -> Row:
-    """A record of many digit networks, with confusion counts, or of a detector, with a sticker."""
+    """A record of many digit networks, with confusion counts."""
     recipe = card["recipe"]
     attack = recipe["attack"]
     if attack is None:
         return Row(attack=CLEAN)
-    if "sticker" in attack:
-        target = attack.get("target")
-        # Labels of a detector start with the background.
-        return Row(
-            attack=f"{attack['name']}, {attack['sticker']}",
-            success=card.get("attack_success"),
-            target=None if target is None else target + 1,
-        )
     return Row(
         attack=f"{attack['name']}, {recipe['trigger']}",
         success=_success(card["backdoored"], attack),
