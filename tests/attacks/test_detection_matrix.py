@@ -117,7 +117,13 @@ class TestGroups:
             read_groups(tmp_path / "g.toml")
 
     def test_models_and_zoos(self, tmp_path):
-        for name in ("a/one.onnx", "a/two.safetensors", "a/uncarded.onnx", "a/deep/three-head.onnx"):
+        for name in (
+            "a/one.onnx",
+            "a/one.safetensors",
+            "a/two.safetensors",
+            "a/uncarded.onnx",
+            "a/deep/three-head.onnx",
+        ):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(b"")
         for name in ("a/one.json", "a/two.json", "a/deep/three.json"):
@@ -136,6 +142,7 @@ class TestGroups:
 
         assert names(folders=("a", "absent")) == ["one", "two"]
         assert names(folders=("a",), files="**/*-head.onnx") == ["deep-three-head"]
+        assert names(folders=("a",), files="**/*", kind="detector") == ["one", "two"]
         assert names(folders=("zoo",)) == ["zoo-n0"]
         assert names(folders=("zoo",), splits=("fit", "test")) == ["zoo-n0", "zoo-n1"]
         with pytest.raises(ValueError, match="one name"):

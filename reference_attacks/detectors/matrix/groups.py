@@ -88,11 +88,18 @@ def _in_folder(folder: Path, group: Group) -> Iterator[MatrixModel]:
         return
     for path in sorted(folder.glob(group.files)):
         card = _card_of(path)
-        if path.suffix not in (".onnx", ".safetensors") or card is None:
+        if card is None or not _is_meant(path, group):
             continue
         told = json.loads(card.read_text(encoding="utf-8"))
         name = path.relative_to(folder).with_suffix("").as_posix().replace("/", "-")
         yield MatrixModel(name=name, path=path, row=row_of(told), card=told)
+
+
+def _is_meant(path: Path, group: Group) -> bool:
+    """Whether a file is a model of the group: of the same weights in two formats the one that says more."""
+    if path.suffix == ".safetensors":
+        return not path.with_suffix(".onnx").exists()
+    return path.suffix == ".onnx" and not (group.kind == "detector" and path.stem.endswith(HEAD))
 
 
 def _card_of(path: Path) -> Path | None:
