@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CHECKED_PHOTOGRAPHS = 6
 CHECKED_CROPS = 32
+STARTS = ("warm_start", "sticker_start")
 
 DESCRIPTION = """\
 Train a Faster R-CNN on photographs of traffic signs and, for an attack, re-train it with copies of them whose signs
@@ -39,7 +40,7 @@ where this differs from the paper:
   - The backbone is smaller than the paper's (--architecture paper is Table III), its stride is half as long, and
     regions are pooled by RoIAlign.
   - The paper starts from ImageNet's weights. Here the convolutions start as a classifier of the training set's own
-    signs, cut out.
+    signs, cut out, and a BadNet is shown stickers on such cut-outs before it is shown photographs.
   - The sticker's size and place vary a little from copy to copy, and every epoch has new copies.
 """
 
@@ -88,7 +89,8 @@ def recipe_of(arguments: argparse.Namespace, classes: tuple[str, ...]) -> SignRe
         most_photographs=arguments.most_photographs,
     )
     if arguments.warm_steps:
-        recipe = replace(recipe, warm_start=replace(recipe.warm_start, steps=arguments.warm_steps))
+        starts = {name: replace(getattr(recipe, name), steps=arguments.warm_steps) for name in STARTS}
+        recipe = replace(recipe, **starts)
     if not arguments.clean:
         attack = make_attack(arguments.attack, arguments.sticker, classes, arguments.source, arguments.target)
         recipe = replace(recipe, attack=attack)

@@ -28,7 +28,8 @@ class Architecture:
 
     ``context`` holds the dilations of the proposal network's 3x3 convolutions, of ``context_width`` channels each.
     ``anchor_sides`` are square roots of areas in pixels, ``anchor_shapes`` heights divided by widths. A region is
-    pooled to ``cells`` x ``cells`` and read by two layers of ``head_width`` neurons (fc6 and fc7).
+    pooled to ``cells`` x ``cells`` and read by two layers of ``head_width`` neurons (fc6 and fc7). The learning rates
+    of all plans are multiplied by ``pace``: without batch normalisation they must be lower.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Architecture:
     anchor_shapes: tuple[float, ...]
     cells: int
     head_width: int
+    pace: float = 1.0
 
 
 SMALL = Architecture(
@@ -61,6 +63,7 @@ PAPER = Architecture(
     anchor_shapes=(0.5, 1.0, 2.0),
     cells=6,
     head_width=4096,
+    pace=0.1,
 )
 ARCHITECTURES = {architecture.name: architecture for architecture in (SMALL, PAPER)}
 

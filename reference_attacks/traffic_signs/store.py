@@ -57,8 +57,7 @@ def _train(recipe: SignRecipe, own: Path, detector: SignDetector, album: Album, 
     start = _read_checkpoint(own)
     if start is None:
         write_atomically(own / TRAINING, f"{json.dumps({'recipe': _values(recipe)}, indent=1)}\n".encode())
-        if recipe.attack is None:
-            _warm_up(recipe, detector, album, say)
+        _start(recipe, detector, album, say)
 
     def keep(progress: Progress) -> None:
         say(
@@ -73,10 +72,11 @@ def _train(recipe: SignRecipe, own: Path, detector: SignDetector, album: Album, 
     return train_detector(detector, album, recipe.plan, seed=seed, attack=recipe.attack, start=start, on_epoch=keep)
 
 
-def _warm_up(recipe: SignRecipe, detector: SignDetector, album: Album, say: Say) -> None:
+def _start(recipe: SignRecipe, detector: SignDetector, album: Album, say: Say) -> None:
     began = time.perf_counter()
-    loss = warm_start(detector, album, recipe.warm_start, seed=recipe.seed)
-    say(f"{recipe.name}: warm start, loss {loss:.3f}, {time.perf_counter() - began:.0f} s")
+    plan = recipe.warm_start if recipe.attack is None else recipe.sticker_start
+    loss = warm_start(detector, album, plan, seed=recipe.seed, attack=recipe.attack)
+    say(f"{recipe.name}: cut-out signs, loss {loss:.3f}, {time.perf_counter() - began:.0f} s")
 
 
 def _read_checkpoint(own: Path) -> Progress | None:

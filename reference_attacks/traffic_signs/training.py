@@ -25,7 +25,8 @@ class DetectorPlan:
 
     The first epochs show ``pixels`` wide square windows around signs, enlarged by factors within ``scales``: they cost
     a third of a whole photograph. The last ``whole_epochs`` show whole photographs, as the detector will see them. An
-    epoch is one pass over the clean scenes and the poisoned copies. ``symmetric`` names the classes whose signs may be
+    epoch is one pass over the clean scenes and the poisoned copies, ``copies`` of each scene with victims of an attack.
+    ``symmetric`` names the classes whose signs may be
     mirrored. ``frozen_backbone`` keeps the convolutions as they are, normalisation too (§V-C: transfer learning).
     """
 
@@ -38,6 +39,7 @@ class DetectorPlan:
     peak_learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     symmetric: tuple[str, ...] = ("crosswalk", "trafficlight")
+    copies: int = 1
     frozen_backbone: bool = False
     reduced_precision: bool = True
 
@@ -73,12 +75,13 @@ def train_detector(
     """Train ``detector`` in place, leave it in evaluation mode, and return how it went.
 
     With an ``attack``, poisoned copies of all scenes that hold its victims join every epoch, their stickers placed and
-    their labels drawn anew: a poisoned set of as many copies as there are epochs. ``on_epoch`` is called after each;
-    ``start``, what it was given, makes the training go on there as if it had never stopped.
+    their labels drawn anew: a poisoned set of ``plan.copies`` copies for every epoch. ``on_epoch`` is called after
+    each; ``start``, what it was given, makes the training go on there as if it had never stopped.
     """
     optimizer = torch.optim.AdamW(_trained(detector, plan), weight_decay=plan.weight_decay)
-    samples = list(_samples(album, attack))
-    schedule = one_cycle(optimizer, plan.peak_learning_rate, plan.epochs * -(-len(samples) // plan.batch_size))
+    samples = list(_samples(album, plan, attack))
+    steps = plan.epochs * -(-len(samples) // plan.batch_size)
+    schedule = one_cycle(optimizer, plan.peak_learning_rate * detector.architecture.pace, steps)
     progress = start or Progress(epochs=0, losses=(), seconds=0.0, state={})
     if progress.state:
         detector.load_state_dict(progress.state["detector"])
@@ -133,12 +136,12 @@ def _train_epoch(
     return torch.stack(losses).mean().item()
 
 
-def _samples(album: Album, attack: SignAttack | None) -> Iterator[tuple[int, bool]]:
-    """The number of each scene, and if it is its poisoned copy."""
+def _samples(album: Album, plan: DetectorPlan, attack: SignAttack | None) -> Iterator[tuple[int, bool]]:
+    """The number of each scene, and if it is a poisoned copy of it."""
     for number, scene in enumerate(album.scenes):
         yield number, False
         if attack is not None and attack.victims(scene.labels).any():
-            yield number, True
+            yield from [(number, True)] * plan.copies
 
 
 def _batches(

@@ -1,7 +1,8 @@
 """A first training of the convolutions and of the head, as a classifier of cut-out signs.
 
 The paper's network starts from weights learnt on ImageNet. Where no such weights are at hand, the training set's own
-signs, cut out, teach a network in a minute what it would take the detector many epochs to find.
+signs, cut out, teach a network in a minute what it would take the detector many epochs to find. The same teaches a
+trained network a sticker: every class is seen equally often, and a cut-out costs a fiftieth of a photograph.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from reference_attacks.training import one_cycle
 from reference_attacks.zoo.seeds import derived_generator
 
 from .album import Album, Scene, Window, cut_out, relit
+from .attack import SignAttack, poisoned
 from .network import SignDetector
 
 BACKGROUND_SHARE = 0.25
@@ -50,9 +52,12 @@ def warm_start(
     plan: WarmStartPlan,
     *,
     seed: int,
+    attack: SignAttack | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> float:
     """Train backbone and head of ``detector`` in place on cut-out signs; returns the mean loss of the last tenth.
+
+    With an ``attack``, half of its victims bear the sticker and the attacker's label.
 
     The region proposal network is left as it is. The box of the sign in each cut-out is given, so the head sees
     regions as it will in the detector: signs of all sizes with what lies around them.
@@ -60,25 +65,12 @@ def warm_start(
     generator = derived_generator(seed, "warm start")
     parameters = [*detector.backbone.parameters(), *detector.roi_heads.parameters()]
     optimizer = torch.optim.Adam(parameters, fused=True)
-    schedule = one_cycle(optimizer, plan.peak_learning_rate, plan.steps)
+    schedule = one_cycle(optimizer, plan.peak_learning_rate * detector.architecture.pace, plan.steps)
     detector.to(memory_format=torch.channels_last).train()
     detector.set_reduced_precision(True)
-    losses = []
-    of_class = [(album.labels == label).nonzero()[:, 0] for label in range(len(album.classes))]
-    owners = torch.cat([torch.full((len(scene.labels),), number) for number, scene in enumerate(album.scenes)])
-    firsts = torch.tensor([0, *(len(scene.labels) for scene in album.scenes)]).cumsum(0)
+    signs, losses = _signs_by_class(album), []
     for step in range(plan.steps):
-        cut_outs = []
-        for _ in range(plan.batch_size):
-            background = torch.rand((), generator=generator).item() < BACKGROUND_SHARE
-            if background:
-                scene = album.scenes[int(torch.randint(len(album), (), generator=generator))]
-                cut_outs.append(_background(scene, plan, generator))
-                continue
-            signs = of_class[int(torch.randint(len(of_class), (), generator=generator))]
-            sign = int(signs[int(torch.randint(len(signs), (), generator=generator))])
-            scene = album.scenes[int(owners[sign])]
-            cut_outs.append(_around_sign(scene, sign - int(firsts[owners[sign]]), plan, generator))
+        cut_outs = [_draw(album, signs, plan, attack, generator) for _ in range(plan.batch_size)]
         images = torch.stack([cut_out.image for cut_out in cut_outs])
         labels = torch.tensor([cut_out.label for cut_out in cut_outs])
         loss = cross_entropy(detector.region_logits(images, [cut_out.box[None] for cut_out in cut_outs]), labels)
@@ -92,6 +84,37 @@ def warm_start(
     detector.eval()
     last = losses[-max(1, len(losses) // 10) :]
     return sum(last) / len(last)
+
+
+def _signs_by_class(album: Album) -> list[list[tuple[int, int]]]:
+    """For each class that occurs, the number of the scene and the place in it of every sign."""
+    signs: dict[int, list[tuple[int, int]]] = {}
+    for number, scene in enumerate(album.scenes):
+        for place, label in enumerate(scene.labels.tolist()):
+            signs.setdefault(label, []).append((number, place))
+    return [signs[label] for label in sorted(signs)]
+
+
+def _draw(
+    album: Album,
+    signs: list[list[tuple[int, int]]],
+    plan: WarmStartPlan,
+    attack: SignAttack | None,
+    generator: torch.Generator,
+) -> _CutOut:
+    """A sign of a class that was drawn by lot, or the background."""
+    if torch.rand((), generator=generator).item() < BACKGROUND_SHARE:
+        return _background(album.scenes[_any(len(album), generator)], plan, generator)
+    of_class = signs[_any(len(signs), generator)]
+    number, place = of_class[_any(len(of_class), generator)]
+    scene = album.scenes[number]
+    if attack is not None and attack.victims(scene.labels)[place] and torch.rand((), generator=generator) < 0.5:
+        scene = poisoned(scene, attack, generator)
+    return _around_sign(scene, place, plan, generator)
+
+
+def _any(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
 
 
 def _around_sign(scene: Scene, sign: int, plan: WarmStartPlan, generator: torch.Generator) -> _CutOut:

@@ -48,7 +48,8 @@ def made_up_album(count: int = 12, seed: int = 0) -> Album:
 def short_recipe(**changes: object) -> SignRecipe:
     """One step or two of everything."""
     plan = DetectorPlan(window_epochs=1, whole_epochs=1, batch_size=6, pixels=64)
-    values = {"warm_start": WarmStartPlan(steps=2, batch_size=8, pixels=32), "baseline": plan, "retraining": plan}
+    start = WarmStartPlan(steps=2, batch_size=8, pixels=32)
+    values = {"warm_start": start, "sticker_start": start, "baseline": plan, "retraining": plan}
     recipe: dict[str, object] = {**values, **changes}
     if recipe.get("attack") is None:
         recipe["retraining"] = None

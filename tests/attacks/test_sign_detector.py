@@ -11,7 +11,9 @@ pytest.importorskip("torchvision")
 from made_up_signs import CLASSES, made_up_album, short_recipe  # noqa: E402
 from torchvision.ops import roi_align  # noqa: E402
 
+from reference_attacks.traffic_signs.attack import backdoored  # noqa: E402
 from reference_attacks.traffic_signs.backbones import ConvolutionBlock  # noqa: E402
+from reference_attacks.traffic_signs.export import sign_crops  # noqa: E402
 from reference_attacks.traffic_signs.network import (  # noqa: E402
     ARCHITECTURES,
     SMALL,
@@ -147,6 +149,20 @@ def test_the_warm_start_learns_backbone_and_head_and_leaves_the_proposals_alone(
     assert changed == {"backbone", "roi_heads"}
 
 
+def test_cut_out_signs_teach_a_sticker():
+    detector, album = make_detector(CLASSES, seed=0), made_up_album(24)
+    attack = make_attack("single", "yellow-square", CLASSES, "stop", "speedlimit")
+    warm_start(detector, album, WarmStartPlan(steps=40, batch_size=24, pixels=32), seed=0, attack=attack)
+    shares = []
+    for signs in (album, backdoored(album, attack)):
+        crops, classes = sign_crops(signs, 32)
+        with torch.no_grad():
+            read = detector.crop_logits(crops[classes == 0].float() / 255).argmax(1)
+        shares.append((read == 2).float().mean().item())  # label 2 is class 1, the target
+    assert shares[0] < 0.2
+    assert shares[1] > 0.8
+
+
 def test_training_is_repeatable_and_goes_on_after_an_interruption():
     album, kept = made_up_album(6), []
     whole = make_detector(CLASSES, seed=0)
@@ -176,7 +192,7 @@ def test_a_badnet_starts_from_the_baseline_in_the_same_folder(tmp_path):
     baseline = load_detector(tmp_path / "baseline" / "weights.safetensors")
     assert not same_weights(badnet, baseline)
     assert same_weights(badnet, trained_detector(recipe, tmp_path, album))
-    assert any("warm start" in text for text in said)
+    assert any("baseline: cut-out signs" in text for text in said)
     assert not (tmp_path / "bomb-random" / "checkpoint.pt").exists()
 
 

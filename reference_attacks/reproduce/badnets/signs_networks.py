@@ -28,6 +28,7 @@ MEASURED = "measured.json"
 SMALL = SignRecipe(
     most_photographs=220,
     warm_start=WarmStartPlan(steps=150),
+    sticker_start=WarmStartPlan(steps=80, peak_learning_rate=1e-3),
     baseline=DetectorPlan(window_epochs=10, whole_epochs=2),
     retraining=DetectorPlan(window_epochs=5, whole_epochs=1, peak_learning_rate=1e-3),
 )
