@@ -85,9 +85,12 @@ def _most_turned(labels: torch.Tensor, becomes: torch.Tensor, target: int) -> in
 
 
 def _by_class(reversal: BoxReversal, score: FamilyScore) -> dict[str, Any]:
-    """How far each class stands out, in its best slot; the anomaly index of those numbers as a diagnostic."""
-    values = [round(float(value), 2) for value in score.table[:, :-1].max(axis=0)]
-    index, agnostic = anomaly_index(values), float(score.table[:, -1].max())
+    """How far each class stands out, in its best slot, None for one that does not count; the anomaly index of those
+    numbers as a diagnostic.
+    """
+    highest = [float(value) for value in score.table[:, :-1].max(axis=0)]
+    values = [round(value, 2) if np.isfinite(value) else None for value in highest]
+    index, agnostic = anomaly_index([value for value in values if value is not None]), float(score.table[:, -1].max())
     return {
         "classes_searched": reversal.searched.targets[:-1].tolist(),
         "standing_out_by_class": values,

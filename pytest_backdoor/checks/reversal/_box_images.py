@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SURE = 0.5
 SMALLEST_BOX = 12
-MOST_LOOKED_AT = 80
+MOST_LOOKED_AT = 120
 MOST_OF_ONE = 6
 OPTIMISED, HELD_OUT = 8, 20
 FEWEST_OPTIMISED, FEWEST_HELD_OUT, FEWEST_OF_A_CLASS = 4, 8, 3
@@ -65,7 +65,7 @@ def labels_of(photographs: Iterable[MarkedPhotograph]) -> torch.Tensor:
 def choose_boxes(detector: Detector, photographs: Iterable[np.ndarray[Any, Any]], device: str) -> BoxImages:
     """Photographs with objects that the detector is sure of, so chosen that its classes are as evenly spread.
 
-    ``photographs``: float32 ``(C, H, W)`` in [0, 1], of which at most 80 are looked at. Every third one is optimised
+    ``photographs``: float32 ``(C, H, W)`` in [0, 1], of which at most 120 are looked at. Every third one is optimised
     on, others are held out. Classes of which fewer than three objects are held out do not count. Raises
     NotAssessableError if there is too little to see.
     """

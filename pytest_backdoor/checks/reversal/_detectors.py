@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ...models import Detector
 
 MOST_CLASSES = 24
+BACKGROUND = 0
 WHOLE_BOX = (("over the whole", (0.5, 0.5)),)
 
 
@@ -40,7 +41,7 @@ class BoxReversal:
     forward: RegionForward
 
     def score(self, statistics: ClassStatistics | None = None) -> FamilyScore:
-        """By class ``statistics`` of clean detectors where they are given.
+        """By class ``statistics`` of clean detectors where they are given; else objects that vanish do not count.
 
         Raises NotAssessableError if they are of another search than this.
         """
@@ -50,7 +51,7 @@ class BoxReversal:
                 "The detector pack's class statistics of box patches are of another search.",
                 remedy="Build the pack again: python -m reference_attacks detection references.",
             )
-        return family_score(margins, statistics)
+        return family_score(margins, statistics, easiest=BACKGROUND)
 
 
 def reverse_detector(
