@@ -74,7 +74,8 @@ def source_map(labels: torch.Tensor, becomes: torch.Tensor) -> list[dict[str, An
 
 
 def _turned(labels: torch.Tensor, becomes: torch.Tensor, target: int) -> torch.Tensor:
-    return becomes != labels if target == AGNOSTIC else becomes == target
+    """Bool ``(N,)``: which objects become the target or, without one, an object of another class."""
+    return (becomes != labels) & (becomes != 0) if target == AGNOSTIC else becomes == target
 
 
 def _most_turned(labels: torch.Tensor, becomes: torch.Tensor, target: int) -> int:
@@ -117,7 +118,7 @@ def _detected(
             best = int(row.argmax()) if row.size else -1
             found.append(int(detections.labels[best]) if best >= 0 and row[best] > 0 else 0)
     labels = np.array(found)
-    turned = labels != source if target == AGNOSTIC else labels == target
+    turned = (labels != source) & (labels != 0) if target == AGNOSTIC else labels == target
     return {
         "objects": len(found),
         "turned": round(float(turned.mean()), 4),

@@ -21,7 +21,7 @@ class SearchedBoxes:
     """What was found; ``targets``, ``margins``, ``success``, ``parameters`` and ``moved`` as for ``Searched``.
 
     Margins and success are those of the class of objects that is turned most, since an attack may leave the others
-    alone.
+    alone. For the target-agnostic arm an object has to be taken for one of another class, not for background.
     """
 
     family: BoxPatch
@@ -117,10 +117,22 @@ def _gradient(
 def _pulls(logits: torch.Tensor, labels: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """The gradient of one arm's loss for the logits ``(N, K)``."""
     logits = logits.detach().requires_grad_()
-    objective = losses(logits[None], labels, target[None], per_source=True).sum()
+    compared, own = _compared(logits, labels, target)
+    objective = losses(compared[None], own, target[None], per_source=True).sum()
     (gradient,) = torch.autograd.grad(objective, [logits])
     require_finite(objective.detach(), gradient)
     return gradient
+
+
+def _compared(logits: torch.Tensor, labels: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits ``(N, K)`` and labels that an arm goes by: the agnostic one leaves out the background.
+
+    An object that is partly covered may vanish from any detector. What an attack with random targets does is another
+    thing: it is taken for an object of another class.
+    """
+    if int(target) != AGNOSTIC or logits.shape[1] < 3:
+        return logits, labels
+    return logits[:, 1:], labels - 1
 
 
 @torch.no_grad()
@@ -185,10 +197,10 @@ def _held_out(
     found: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     labels = labels_of(photographs)
-    parts = [
-        mean_margins(_logits(forward, photographs, family, slot, own)[None], labels, target[None], per_source=True)
-        for target, own in zip(arms, found, strict=True)
-    ]
+    parts = []
+    for target, own in zip(arms, found, strict=True):
+        compared = _compared(_logits(forward, photographs, family, slot, own), labels, target)
+        parts.append(mean_margins(compared[0][None], compared[1], target[None], per_source=True))
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 

@@ -106,7 +106,7 @@ def _what_it_does(evidence: dict[str, Any]) -> str:
     share = f"{evidence['flipped']:.0%} of {evidence['flipped_of']} held-out objects of class {evidence['source_name']}"
     trigger = f"A patch {evidence['where']},"
     if evidence["target_class"] is None:
-        return f"{trigger} makes {share} leave their class, for no single target class."
+        return f"{trigger} makes {share} leave their class for others, for no single target class."
     return f"{trigger} turns {share} into class {evidence['target_name']}."
 
 
