@@ -11,6 +11,8 @@ from typing import Literal
 
 import torch
 
+from .triggers import Corner, Trigger
+
 Place = Literal["corners", "centre"]
 BLEND = 0.2
 WAVE_HEIGHT = 30 / 255
@@ -49,6 +51,16 @@ def patch(pattern: torch.Tensor, input_shape: tuple[int, int, int], place: Place
         keep[number, :, row : row + size, column : column + size] = 0
         add[number, :, row : row + size, column : column + size] = pattern
     return Overlay(keep=keep, add=add)
+
+
+def in_corner(trigger: Trigger, input_shape: tuple[int, int, int], corner: Corner = "bottom-right") -> Overlay:
+    """A trigger that replaces pixels, at one place: as ``Trigger.apply`` on images in [0, 1]."""
+    row, column = trigger.offsets(input_shape[1], input_shape[2], corner)
+    height, width = trigger.mask.shape
+    keep = torch.ones(1, 1, *input_shape[1:])
+    keep[..., row : row + height, column : column + width] = (~trigger.mask).float()
+    drawn = trigger.apply(torch.zeros(1, *input_shape, dtype=torch.uint8), corner)
+    return Overlay(keep=keep, add=drawn.float() / 255)
 
 
 def patch_offsets(size: int, input_shape: tuple[int, int, int], place: Place) -> list[tuple[int, int]]:

@@ -56,6 +56,19 @@ class Attack:
         return torch.full_like(labels, self.target or 0)
 
 
+def draw_copied(labels: torch.Tensor, attack: Attack, *, rate: float, generator: torch.Generator) -> torch.Tensor:
+    """Int64 ``(m,)``: which images of ``labels``, int64 ``(N,)``, are copied; see ``add_backdoored_copies``.
+
+    Raises ValueError if ``rate`` is not in (0, 1].
+    """
+    if not 0 < rate <= 1:
+        raise ValueError(f"The poisoning rate must lie in (0, 1], not {rate}.")
+    eligible = attack.victims(labels) if attack.name == "single" else torch.ones_like(labels, dtype=torch.bool)
+    candidates = eligible.nonzero().squeeze(1)
+    order = torch.randperm(len(candidates), generator=generator)[: round(rate * len(labels))]
+    return candidates[order]
+
+
 def add_backdoored_copies(
     clean: ImageSet, trigger: Trigger, attack: Attack, *, rate: float, generator: torch.Generator
 ) -> ImageSet:
@@ -67,13 +80,7 @@ def add_backdoored_copies(
 
     Raises ValueError if ``rate`` is not in (0, 1].
     """
-    if not 0 < rate <= 1:
-        raise ValueError(f"The poisoning rate must lie in (0, 1], not {rate}.")
-    eligible = attack.victims(clean.labels) if attack.name == "single" else torch.ones(len(clean), dtype=torch.bool)
-    candidates = eligible.nonzero().squeeze(1)
-    wanted = round(rate * len(clean))
-    order = torch.randperm(len(candidates), generator=generator)[:wanted]
-    copied = clean.take(candidates[order])
+    copied = clean.take(draw_copied(clean.labels, attack, rate=rate, generator=generator))
     return ImageSet(
         images=torch.cat([clean.images, trigger.apply(copied.images)]),
         labels=torch.cat([clean.labels, attack.poisoned_labels(copied.labels)]),

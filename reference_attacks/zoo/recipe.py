@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import torch
 
@@ -147,13 +147,30 @@ class Member:
     backdoor: Backdoor | None = None
 
 
-def grouped(members: Sequence[Member], size: int) -> list[list[Member]]:
+class Trainable(Protocol):
+    """What decides which networks can train as one program."""
+
+    @property
+    def family(self) -> str:
+        """The architecture."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """How many steps the network is trained for."""
+        ...
+
+
+AnyMember = TypeVar("AnyMember", bound=Trainable)
+
+
+def grouped(members: Sequence[AnyMember], size: int) -> list[list[AnyMember]]:
     """``members`` in groups of at most ``size`` that train as one program: one architecture, one number of steps.
 
     A group depends on the list of all members alone, not on which of them are trained already.
     """
-    waiting: dict[tuple[str, int], list[Member]] = {}
-    groups: list[list[Member]] = []
+    waiting: dict[tuple[str, int], list[AnyMember]] = {}
+    groups: list[list[AnyMember]] = []
     for member in members:
         group = waiting.setdefault((member.family, member.steps), [])
         if not group:
