@@ -141,8 +141,8 @@ class TestGroups:
             return [model.name for model in find_models(group, tmp_path)]
 
         assert names(folders=("a", "absent")) == ["one", "two"]
-        assert names(folders=("a",), files="**/*-head.onnx") == ["deep-three-head"]
-        assert names(folders=("a",), files="**/*", kind="detector") == ["one", "two"]
+        assert names(folders=("a",), files=("**/*-head.onnx",)) == ["deep-three-head"]
+        assert names(folders=("a",), files=("**/*",), kind="detector") == ["one", "two"]
         assert names(folders=("zoo",)) == ["zoo-n0"]
         assert names(folders=("zoo",), splits=("fit", "test")) == ["zoo-n0", "zoo-n1"]
         with pytest.raises(ValueError, match="one name"):
@@ -246,7 +246,7 @@ def test_detectors_and_their_references_end_to_end(tmp_path):
     assert refused == 2
     (tmp_path / "groups.toml").write_text(
         '[[group]]\nname = "d"\ntitle = "Detectors"\nfolders = ["."]\nkind = "detector"\nsamples = "photographs"\n'
-        'pack = "pack.npz"\nfiles = "*.onnx"\n'
+        'pack = "pack.npz"\nfiles = ["*.onnx"]\n'
     )
     lines = run(tmp_path)
     assert "| single, bomb | 1 | – (p ≥ 0.25) | – (p ≥ 0.25) |" in lines

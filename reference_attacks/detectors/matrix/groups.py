@@ -14,6 +14,7 @@ from .rows import Row, row_of
 
 Kind = Literal["classifier", "detector"]
 KINDS: tuple[Kind, ...] = ("classifier", "detector")
+LISTS = ("folders", "splits", "files")
 MANIFEST, CARD, HEAD = "manifest.json", ".json", "-head"
 
 
@@ -24,7 +25,7 @@ class Group:
     ``folders``: of ONNX files or safetensors, each with a card ``NAME.json`` beside it, or of zoos. ``kind``: whether
     they classify images or detect objects. ``samples``: clean images: a task's name, such as mnist, or a folder or
     ``.npz`` as ``--backdoor-data`` takes it. ``pack``: a detector pack, None for those that are shipped. ``splits``:
-    the parts of a zoo that are tested on. ``files``: a pattern for the files of a folder, such as ``**/*-head.onnx``.
+    the parts of a zoo that are tested on. ``files``: patterns for the files of a folder, such as ``**/*-head.onnx``.
     ``network``: the architecture family of safetensors whose cards do not tell it.
     """
 
@@ -35,7 +36,7 @@ class Group:
     samples: str | None = None
     pack: str | None = None
     splits: tuple[str, ...] = ("test",)
-    files: str = "*"
+    files: tuple[str, ...] = ("*",)
     network: str | None = None
 
 
@@ -65,10 +66,11 @@ def _group(table: Mapping[str, Any], path: Path) -> Group:
     known = {field.name for field in fields(Group)}
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
     missing, unknown = {"name", "title", "folders"} - set(values), set(values) - known
-    if missing or unknown or values.get("kind", "classifier") not in KINDS:
+    single = [name for name in LISTS if isinstance(values.get(name), str)]
+    if missing or unknown or single or values.get("kind", "classifier") not in KINDS:
         raise ValueError(
-            f"A group of {path} needs a name, a title and folders, and may have {', '.join(sorted(known))}; kind is "
-            f"{' or '.join(KINDS)}."
+            f"A group of {path} needs a name, a title and folders, and may have {', '.join(sorted(known))}; "
+            f"{', '.join(LISTS)} are lists, kind is {' or '.join(KINDS)}."
         )
     return Group(**values)
 
@@ -86,7 +88,7 @@ def _in_folder(folder: Path, group: Group) -> Iterator[MatrixModel]:
     if (folder / MANIFEST).is_file():
         yield from _in_zoo(folder, group)
         return
-    for path in sorted(folder.glob(group.files)):
+    for path in sorted({path for pattern in group.files for path in folder.glob(pattern)}):
         card = _card_of(path)
         if card is None or not _is_meant(path, group):
             continue
