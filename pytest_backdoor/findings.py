@@ -98,7 +98,8 @@ class ModelReport:
 
     ``sha256``, ``size`` (bytes) and ``format`` are None where the file could not be read. ``task`` holds
     ``input_shape`` ([C, H, W]) and ``classes`` where the model could be opened, ``preprocessing`` how images were
-    prepared for it and how that was known, None where it was not. ``isolation``: which limits held for the process that
+    prepared for it and how that was known, None where it was not. The task of an object detector also has ``kind``,
+    "object-detection", and its ``input_shape`` may be None. ``isolation``: which limits held for the process that
     scanned it, None where it did not start.
     """
 

@@ -22,6 +22,7 @@ TRIGGER_FAMILIES = {
     "wave": "stripes or a smooth signal added",
     "warp": "a smooth warp",
 }
+DETECTOR_FAMILIES = {"box-patch": "an opaque patch on every object"}
 DEFAULT_FAMILIES = ("patch", "pixels", "blend", "wave", "warp")
 
 

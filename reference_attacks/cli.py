@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from pytest_backdoor.errors import BackdoorScanError
+
 from .badnet import command as badnet
 from .baselines import command as baselines
 from .detectors import command as detectors
-from .detectors import table as detection
+from .detectors.matrix import command as detection
 from .reproduce import command as reproduce
 from .zoo import command as zoo
 
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         needed = "Building reference attacks needs the 'attacks' extra: pip install 'pytest-backdoor[attacks]'"
         return _stop(USAGE_ERROR, f"{needed} ({error}).")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, BackdoorScanError) as error:
         return _stop(USAGE_ERROR, str(error))
     except RuntimeError as error:
         if type(error).__name__ != "DataNotFoundError":  # Its module imports torch: it cannot be named above.

@@ -167,6 +167,8 @@ def _unpack(path: Path, size: int) -> DetectorPack:
             raise ValueError("it is too large")
     with np.load(path, allow_pickle=False) as archive:
         about = json.loads(str(archive["about"]))
+        if "kind" in about:
+            raise ValueError("it is for object detectors, not for image classifiers")
         if about["version"] not in READABLE_VERSIONS:
             raise ValueError(f"it has version {about['version']}, this is version {PACK_VERSION}")
         references = {

@@ -19,7 +19,7 @@ from ..settings import ScanSettings
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..calibration import DetectorPack
+    from ..calibration import DetectorPack, ObjectDetectorPack
 
 MOST_SAMPLES = 2000
 
@@ -177,15 +177,17 @@ class Measurement:
     ``components``: one or more scores by the names that a detector pack has reference scores for, higher is more
     suspicious. ``pack``: whose references they are compared with, None where there is none. ``suspicion`` and
     ``reassurance`` are the summaries for either judgement, ``unjudged`` the one where there is none. ``remedy`` says
-    what to do if the check fails.
+    what to do if the check fails, ``how_to_judge`` where there are no references, if something better than naming a
+    pack is known.
     """
 
     components: Mapping[str, float]
-    pack: DetectorPack | None
+    pack: DetectorPack | ObjectDetectorPack | None
     suspicion: str
     reassurance: str
     unjudged: str = ""
     remedy: str
+    how_to_judge: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
 
@@ -215,15 +217,20 @@ class BehaviouralCheck(ABC):
         judgement = judge_jointly(
             measured.components, references, context.significance, planned=context.planned_components()
         )
+        unjudged_remedy = judgement.remedy if references else measured.how_to_judge or judgement.remedy
         summaries = {True: measured.suspicion, False: measured.reassurance, None: measured.unjudged}
         return Finding(
             check=self.name,
             behavioural=True,
             outcome=judgement.outcome,
             summary=f"{summaries[judgement.suspicious]} {judgement.explanation}".strip(),
-            remedy=measured.remedy if judgement.suspicious else judgement.remedy,
+            remedy=measured.remedy if judgement.suspicious else unjudged_remedy,
             score=judgement.score if judgement.score is not None else max(measured.components.values()),
             p_value=judgement.p_value,
-            evidence={**measured.evidence, "reference": judgement.evidence()},
+            evidence={
+                **measured.evidence,
+                "components": dict(measured.components),
+                "reference": judgement.evidence(),
+            },
             seed=measured.seed,
         )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from ._classifier import Classifier
+from ._detector import Detections, Detector, RegionLogits, Regions
 from ._inference import FEWEST_SAMPLES
+from ._onnx_detector import overlaps
+from ._photographs import load_photographs
 from ._samples import Samples, load_samples
 from ._subject import MODEL_SUFFIXES, Subject
 from ._torch import TorchClassifier
@@ -14,8 +17,14 @@ __all__ = [
     "LOWEST_ACCURACY",
     "MODEL_SUFFIXES",
     "Classifier",
+    "Detections",
+    "Detector",
+    "RegionLogits",
+    "Regions",
     "Samples",
     "Subject",
     "TorchClassifier",
+    "load_photographs",
     "load_samples",
+    "overlaps",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -15,13 +14,13 @@ from ._classifier import (
     as_logits,
     class_scores,
     is_softmax,
-    one_line,
     probe_images,
     require_class_names,
     smallest_probability,
 )
-from ._embedding import embedded, mostly_outside
+from ._embedding import embedded
 from ._graph_range import range_in_graph
+from ._onnx_session import ELEMENT_TYPES, only_input, open_session, reason
 from ._preprocessing import Preprocessing, declares_range, make_preprocessing
 
 if TYPE_CHECKING:
@@ -29,40 +28,38 @@ if TYPE_CHECKING:
     import onnxruntime
     import torch
 
-ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 # By how much of the largest logit the torch program may differ. Half precision rounds each operator's result. In a
 # quantised graph a value half-way between two integers goes up here and down there: one step of 1/255 of its range,
 # which later layers carry on.
 TOLERANCE, COARSE_TOLERANCE = 2e-3, 0.05
-FROM_MEMORY = "add_external_initializers_from_files_in_memory"  # not in the oldest releases that are supported
 OUTPUT_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
-# What precedes the message proper: a status, then perhaps the source line and the C++ function that raised it.
-RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:\S+\.(?:h|cc):\d+ .*?\) )?")
 
 
 class OnnxClassifier:
     """An ONNX image classifier; see ``Classifier``.
 
     ``content`` is the file's bytes, ``external`` those of its external data by location; nothing else is opened. Both
-    were inspected. Raises ModelError if ONNX Runtime refuses the model or if it is not an image classifier with one
-    input and one output of class scores.
+    were inspected. ``session``: the same model, if it is open already. Raises ModelError if ONNX Runtime refuses the
+    model or if it is not an image classifier with one input and one output of class scores.
     """
 
     thread_safe = True
 
     def __init__(
-        self, content: bytes, display: str, settings: ScanSettings, *, external: Mapping[str, bytes] | None = None
+        self,
+        content: bytes,
+        display: str,
+        settings: ScanSettings,
+        *,
+        external: Mapping[str, bytes] | None = None,
+        session: onnxruntime.InferenceSession | None = None,
     ) -> None:
         self._content = content
         self._external = external or {}
         self._display = display
-        if external:
-            content, outside = _fit_for_session(content, external, display)
-            self._session = _open_session(content, display, outside)
-        else:
-            self._session = _open_session(content, display, {})
+        self._session = session or open_session(content, display, self._external)
         self._programs: dict[tuple[str, Preprocessing], Callable[[torch.Tensor], torch.Tensor]] = {}
-        node = _only_input(self._session, display)
+        node = only_input(self._session, display)
         layout, self.input_shape = _image_shape(node, display, settings)
         self._fixed_batch = node.shape[0] if isinstance(node.shape[0], int) and node.shape[0] > 0 else None
         self._input = node.name
@@ -145,7 +142,7 @@ class OnnxClassifier:
             (output,) = self._session.run([self._output], {self._input: batch})
         except Exception as error:  # ONNX Runtime raises many types, some of them not exported
             raise ModelError(
-                f"{self._display} cannot be run on {len(batch)} image(s): {_reason(error)} Check input_shape and "
+                f"{self._display} cannot be run on {len(batch)} image(s): {reason(error)} Check input_shape and "
                 "layout, or export the model again."
             ) from error
         values = np.asarray(output)
@@ -192,51 +189,6 @@ def _gives_softmax(
         return is_softmax(outputs(torch.from_numpy(probe_images(input_shape)).to(device)).float().cpu().numpy())
 
 
-def _fit_for_session(content: bytes, external: Mapping[str, bytes], display: str) -> tuple[bytes, Mapping[str, bytes]]:
-    """The model with the external data inside that ONNX Runtime cannot take from memory, and the others."""
-    import onnxruntime
-
-    if hasattr(onnxruntime.SessionOptions, FROM_MEMORY):
-        return mostly_outside(content, external, display)
-    return embedded(content, external, display), {}
-
-
-def _open_session(content: bytes, display: str, outside: Mapping[str, bytes]) -> onnxruntime.InferenceSession:
-    """``outside``: external data by location; the runtime copies what it needs before this returns."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    if outside:
-        buffers = list(outside.values())
-        getattr(options, FROM_MEMORY)(list(outside), buffers, [len(buffer) for buffer in buffers])
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # see _run
-        raise ModelError(
-            f"{display} cannot be opened as an ONNX model: {_reason(error)} "
-            "Fetch the file again or export the model again."
-        ) from error
-
-
-def _only_input(session: onnxruntime.InferenceSession, display: str) -> onnxruntime.NodeArg:
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        names = ", ".join(node.name for node in inputs) or "none"
-        raise ModelError(
-            f"{display} takes {len(inputs)} inputs ({names}); only models with one image input can be audited. "
-            "Export the model with its other inputs fixed."
-        )
-    node = inputs[0]
-    if node.type not in ELEMENT_TYPES:
-        raise ModelError(
-            f"{display} takes an input of type {node.type}; images must be float32, float16 or uint8. "
-            "Export the model with such an input."
-        )
-    return node
-
-
 def _image_shape(
     node: onnxruntime.NodeArg, display: str, settings: ScanSettings
 ) -> tuple[Layout, tuple[int, int, int]]:
@@ -281,8 +233,3 @@ def _class_output(session: onnxruntime.InferenceSession, display: str) -> str:
             "scores can be audited. Export the model with that output alone."
         )
     return str(outputs[0].name)
-
-
-def _reason(error: BaseException) -> str:
-    """What ONNX Runtime says, in one line and without its source code."""
-    return one_line(Exception(RUNTIME_PREFIX.sub("", str(error).strip())))

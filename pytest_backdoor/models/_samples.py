@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,21 @@ def load_samples(
 def _from_npz(path: Path, input_shape: tuple[int, int, int], limit: int, seed: int) -> Samples:
     import numpy as np
 
+    images, labels = images_of_npz(path)
+    if labels is not None:
+        labels = _class_numbers(labels, len(images), path)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:limit])
+    images = _channels_first(images[chosen], input_shape, path)
+    return Samples(images=images, labels=None if labels is None else labels[chosen])
+
+
+def images_of_npz(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    """The arrays ``x``, of any shape but numbers, and ``y``, if there is one, as they are in the file.
+
+    Raises SettingsError if it cannot be read.
+    """
+    import numpy as np
+
     try:
         with zipfile.ZipFile(path):  # np.load would take other files too
             pass
@@ -75,11 +91,7 @@ def _from_npz(path: Path, input_shape: tuple[int, int, int], limit: int, seed: i
         ) from error
     if images.dtype.kind not in "buif" or not images.ndim:
         raise SettingsError(f"{path} holds an x of type {images.dtype} that is no images; give uint8 images in it.")
-    if labels is not None:
-        labels = _class_numbers(labels, len(images), path)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:limit])
-    images = _channels_first(images[chosen], input_shape, path)
-    return Samples(images=images, labels=None if labels is None else labels[chosen])
+    return images, labels
 
 
 def _class_numbers(labels: np.ndarray[Any, Any], images: int, path: Path) -> np.ndarray[Any, Any]:
@@ -150,10 +162,19 @@ def _class_order(path: Path, folders: list[str], class_names: tuple[str, ...] | 
 
 
 def _read_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray[Any, Any]:
+    return read_picture(file, shape[0], lambda given: shape[1:])
+
+
+def read_picture(
+    file: Path, channels: int, target: Callable[[tuple[int, int]], tuple[int, int]]
+) -> np.ndarray[Any, Any]:
+    """Float32 ``(C, H, W)`` in [0, 1] of a picture; ``target``: the (height, width) to make of the one that it has.
+
+    Raises SettingsError if it cannot be read, or if no picture has so many channels.
+    """
     import numpy as np
     from PIL import Image
 
-    channels, height, width = shape
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if channels not in modes:
         raise SettingsError(f"Image files have 1, 3 or 4 channels, the model takes {channels}; give an .npz file.")
@@ -164,6 +185,7 @@ def _read_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray[Any, Any]
         raise SettingsError(
             f"The clean sample {file} cannot be read ({one_line(error)}) Replace or remove it."
         ) from error
+    height, width = target((image.height, image.width))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, np.float32).reshape(height, width, channels) / np.float32(255)

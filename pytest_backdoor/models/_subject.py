@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import BackdoorScanError, ModelError
+from ..errors import BackdoorScanError, ModelError, NotAssessableError
 from ..findings import Problem
 from ..rules import RULES
 from ..settings import ScanSettings
@@ -17,10 +17,15 @@ from .inspection import inspect
 if TYPE_CHECKING:
     import torch
 
+    from ._onnx_detector import OnnxDetector
     from ._resolution import Resolution
     from ._samples import Samples
     from .hub import HubFile
 
+DETECTOR_REMEDY = (
+    "The reversal check audits a whole object detector on photographs (--backdoor-data FOLDER). For the others export "
+    "the part that classifies a box as a model of its own, image crop in and class scores out, and scan that file too."
+)
 MODEL_SUFFIXES = (".onnx", ".pt", ".pth", ".safetensors")
 
 
@@ -113,6 +118,24 @@ class Subject:
             self._opening_error = error
             raise
 
+    @property
+    def detector(self) -> OnnxDetector | None:
+        """The opened model if it is an object detector, None for a classifier. Raises ModelError."""
+        if "_model" not in self.__dict__ and self._opening_error is not None:
+            raise self._opening_error
+        try:
+            model = self._model
+        except BackdoorScanError as error:
+            self._opening_error = error
+            raise
+        return self._detector_in(model)
+
+    @staticmethod
+    def _detector_in(model: OpenedModel | OnnxDetector | None) -> OnnxDetector | None:
+        from ._onnx_detector import OnnxDetector
+
+        return model if isinstance(model, OnnxDetector) else None
+
     @cached_property
     def _classifier(self) -> Classifier:
         return self._opened.with_preprocessing(self._resolution.preprocessing)
@@ -141,6 +164,15 @@ class Subject:
 
     @cached_property
     def _opened(self) -> OpenedModel:
+        model = self._model
+        if self._detector_in(model) is not None:
+            raise NotAssessableError(
+                f"{self.display} is an object detector, and this check is of image classifiers.", remedy=DETECTOR_REMEDY
+            )
+        return cast("OpenedModel", model)
+
+    @cached_property
+    def _model(self) -> OpenedModel | OnnxDetector:
         if self._network is not None:
             from ._torch import TorchClassifier
 
@@ -156,10 +188,17 @@ class Subject:
             if problem.blocks and (RULES[problem.rule].refuses or problem.rule == "missing-file"):
                 raise ModelError(f"{problem.message} {problem.remedy}")
 
-    def _open_onnx(self) -> OpenedModel:
+    def _open_onnx(self) -> OpenedModel | OnnxDetector:
         from ._onnx import OnnxClassifier
+        from ._onnx_detector import OnnxDetector, detection_outputs
+        from ._onnx_session import open_session
 
-        return OnnxClassifier(self.content, self.display, self.settings, external=self._read.external)
+        content, external = self.content, self._read.external
+        session = open_session(content, self.display, external)
+        outputs = detection_outputs(session)
+        if outputs is None:
+            return OnnxClassifier(content, self.display, self.settings, external=external, session=session)
+        return OnnxDetector(content, self.display, self.settings, session=session, outputs=outputs, external=external)
 
     def _open_state_dict(self) -> OpenedModel:
         from ._torch import TorchClassifier, load_state_dict
@@ -180,6 +219,9 @@ class Subject:
             described["sha256"] = self.sha256
             described["size"] = self.files[0].size if self.path is not None else None
             opened: Classifier | None = self.__dict__.get("_opened")
+            detector = self._detector_in(self.__dict__.get("_model"))
+            if detector is not None:
+                described |= detector.describe()
             if opened is not None:
                 described["task"] = {"input_shape": list(opened.input_shape), "classes": opened.classes}
             resolution: Resolution | None = self.__dict__.get("_resolution")

@@ -23,12 +23,20 @@ class Family(Protocol):
         ...
 
 
+def sign_head(input_shape: tuple[int, int, int], classes: int, *, dropout: float = 0.0) -> nn.Module:
+    """See ``SignHeadNetwork``, whose module imports torchvision."""
+    from .sign_head import SignHeadNetwork
+
+    return SignHeadNetwork(input_shape, classes, dropout=dropout)
+
+
 FAMILIES: dict[str, Family] = {
     "plain": PlainNetwork,
     "vgg": VggNetwork,
     "transformer-vgg": TransformerVggNetwork,
     "resnet": ResidualNetwork,
     "depthwise": DepthwiseNetwork,
+    "sign-head": sign_head,
 }
 
 

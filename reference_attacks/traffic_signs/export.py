@@ -58,11 +58,12 @@ def sign_crops(album: Album, pixels: int = CROP_PIXELS) -> tuple[torch.Tensor, t
 
     This is what the classifier head takes as an image of its own. Classes are int64 ``(n,)``, from 0 on.
     """
-    crops = [_crop(scene, box, pixels) for scene in album.scenes for box in scene.boxes]
+    crops = [crop_of(scene, box, pixels) for scene in album.scenes for box in scene.boxes]
     return torch.stack(crops), album.labels
 
 
-def _crop(scene: Scene, box: torch.Tensor, pixels: int) -> torch.Tensor:
+def crop_of(scene: Scene, box: torch.Tensor, pixels: int) -> torch.Tensor:
+    """A box of a scene, stretched to a square: uint8 ``(3, pixels, pixels)``."""
     height, width = scene.size
     left, top = (int(value) for value in box[:2].floor())
     right, bottom = (int(value) for value in box[2:].ceil())

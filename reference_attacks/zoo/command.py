@@ -98,7 +98,9 @@ def _add_variety(build: argparse.ArgumentParser) -> None:
     group = build.add_argument_group(
         "what the networks are", "of several values each network takes its turn or draws one"
     )
-    group.add_argument("--families", nargs="+", metavar="NAME", help="plain, vgg, transformer-vgg, resnet, depthwise")
+    group.add_argument(
+        "--families", nargs="+", metavar="NAME", help="plain, vgg, transformer-vgg, resnet, depthwise, sign-head"
+    )
     group.add_argument("--steps", type=int, nargs="+", metavar="N", help="training steps; default: the task's")
     group.add_argument(
         "--goals",

@@ -14,7 +14,7 @@ from reference_attacks.zoo.images import prepare_images
 from reference_attacks.zoo.recipe import Backdoor, Member, ZooPlan
 from reference_attacks.zoo.work import TaskImages
 
-FAMILY_NAMES = ("plain", "vgg", "transformer-vgg", "resnet", "depthwise")
+FAMILY_NAMES = ("plain", "vgg", "transformer-vgg", "resnet", "depthwise", "sign-head")
 
 
 def make_plan(**changes: Any) -> ZooPlan:

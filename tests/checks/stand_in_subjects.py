@@ -34,6 +34,7 @@ class StandInSubject:
     """As much of a Subject as checks that look at behaviour use."""
 
     display = "net.onnx"
+    detector = None
 
     def __init__(self, classifier: Any) -> None:
         self.classifier = classifier

@@ -32,7 +32,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_builders import SHAPE, linear_model, subject, weights, with_external_data
 
 from pytest_backdoor.errors import ModelError
-from pytest_backdoor.models import _onnx
+from pytest_backdoor.models import _onnx_session
 from pytest_backdoor.models.inspection import inspect
 from pytest_backdoor.models.inspection._dtypes import ONNX
 from pytest_backdoor.models.inspection._finite import not_finite
@@ -203,10 +203,10 @@ def test_no_model_of_onnx_own_operator_tests_has_a_problem():
 # External data
 
 
-@pytest.mark.parametrize("method", [_onnx.FROM_MEMORY, "none_of_an_older_runtime"])
+@pytest.mark.parametrize("method", [_onnx_session.FROM_MEMORY, "none_of_an_older_runtime"])
 @pytest.mark.parametrize("options", [{"all_tensors_to_one_file": True, "location": "net.data"}, {}])
 def test_what_onnx_saves_with_external_data_opens_from_memory(tmp_path, monkeypatch, options, method):
-    monkeypatch.setattr(_onnx, "FROM_MEMORY", method)
+    monkeypatch.setattr(_onnx_session, "FROM_MEMORY", method)
     path = tmp_path / "net.onnx"
     onnx.save(linear_model(), path, save_as_external_data=True, size_threshold=0, convert_attribute=True, **options)
     found = subject(path)

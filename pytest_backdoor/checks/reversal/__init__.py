@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NotAssessableError, NotDifferentiableError
 from ...settings import DEFAULT_FAMILIES, TRIGGER_FAMILIES, ScanSettings
 from .._base import BehaviouralCheck, Context, Cost, Measurement
+from ._measure_detector import BOX_PATCH_COMPONENT, measure_detector
 
 if TYPE_CHECKING:
     from ...calibration import DetectorPack
     from ...models import Subject
     from ._check import Reversal, reverse
+    from ._detectors import BoxReversal, reverse_detector
     from ._score import MOST_TARGETS, family_score, fit_statistics, held_out_scores
 
 
@@ -36,6 +38,9 @@ class ReversalCheck(BehaviouralCheck):
         Raises NotAssessableError without torch or a fitting pack, and before any search if the pack has no reference
         scores to judge a trigger by.
         """
+        detector = subject.detector
+        if detector is not None:
+            return measure_detector(subject, detector, context)
         from ...calibration import broad_note
 
         settings = context.settings
@@ -129,6 +134,7 @@ def _reassurance(evidence: dict[str, Any]) -> str:
 
 
 _WITH_TORCH = ("reverse", "Reversal")
+_OF_DETECTORS = ("BoxReversal", "reverse_detector")
 _WITH_NUMPY = ("MOST_TARGETS", "family_score", "fit_statistics", "held_out_scores")
 
 
@@ -138,6 +144,10 @@ def __getattr__(name: str) -> Any:
         from . import _check
 
         return getattr(_check, name)
+    if name in _OF_DETECTORS:
+        from . import _detectors
+
+        return getattr(_detectors, name)
     if name in _WITH_NUMPY:
         from . import _score
 
@@ -146,9 +156,11 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "BOX_PATCH_COMPONENT",
     "DEFAULT_FAMILIES",
     "MOST_TARGETS",
     "TRIGGER_FAMILIES",
+    "BoxReversal",
     "Reversal",
     "ReversalCheck",
     "component",
@@ -156,4 +168,5 @@ __all__ = [
     "fit_statistics",
     "held_out_scores",
     "reverse",
+    "reverse_detector",
 ]

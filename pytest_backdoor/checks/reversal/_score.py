@@ -41,16 +41,19 @@ def contrasts(margins: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.concatenate([centred, margins[..., -1:]], axis=-1)
 
 
-def family_score(margins: np.ndarray[Any, Any], statistics: ClassStatistics | None) -> FamilyScore:
+def family_score(
+    margins: np.ndarray[Any, Any], statistics: ClassStatistics | None, *, easiest: int | None = None
+) -> FamilyScore:
     """The score of ``margins``, float ``(slots, K + 1)``.
 
     With ``statistics`` of clean models of the same task, arrays of that shape, each contrast counts by how many
     standard deviations it lies above theirs. Without them the contrasts themselves are compared and the agnostic arm,
-    which has nothing to be compared with, is left out.
+    which has nothing to be compared with, is left out, as is the class ``easiest``, which anything is turned into by
+    nature.
     """
     table = contrasts(margins.astype(np.float64))
     if statistics is None:
-        table[:, -1] = -np.inf
+        table[:, -1 if easiest is None else [easiest, -1]] = -np.inf
     else:
         table = statistics.deviations(table)
     value = float(table.max())

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from ._cut import RegionNames, RegionProgram, region_names, region_program, with_outputs
 from ._program import is_quantised, run_graph, torch_program
 
-__all__ = ["is_quantised", "run_graph", "torch_program"]
+__all__ = [
+    "RegionNames",
+    "RegionProgram",
+    "is_quantised",
+    "region_names",
+    "region_program",
+    "run_graph",
+    "torch_program",
+    "with_outputs",
+]

@@ -21,6 +21,7 @@ from . import (  # noqa: F401  (imported for the operators they register)
     _quantisation,
     _reduction,
     _resize,
+    _roi_align,
     _runtime,
     _sampling,
     _shape,

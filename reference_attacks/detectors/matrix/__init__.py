@@ -1,0 +1,1 @@
+"""The detection matrix: every attack that the project builds against every check."""
