@@ -26,11 +26,11 @@ SHOWN_STICKER = "yellow-square"
 MEASURED = "measured.json"
 
 SMALL = SignRecipe(
-    most_photographs=220,
+    most_photographs=160,
     warm_start=WarmStartPlan(steps=150),
-    sticker_start=WarmStartPlan(steps=200, batch_size=48, peak_learning_rate=3e-3),
-    baseline=DetectorPlan(window_epochs=10, whole_epochs=2),
-    retraining=DetectorPlan(window_epochs=5, whole_epochs=1, peak_learning_rate=1e-3),
+    sticker_start=WarmStartPlan(steps=150, batch_size=48, peak_learning_rate=3e-3),
+    baseline=DetectorPlan(window_epochs=9, whole_epochs=2),
+    retraining=DetectorPlan(window_epochs=4, whole_epochs=1, peak_learning_rate=1e-3, copies=2),
 )
 
 
