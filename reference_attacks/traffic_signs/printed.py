@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +19,22 @@ from .stickers import STICKERS
 PRINT_PIXELS = 256
 SHOWN_PIXELS = 200
 SURROUNDINGS = 2.0  # what is shown: a square so many times as long as the sign
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownPrint:
+    """A victim with its surroundings.
+
+    ``image``: uint8 ``(3, 200, 200)``. ``box``: x1, y1, x2, y2 of the sign in its pixels. ``read``: the class that the
+    detector gives it, None if it does not find it. ``target``: the class that the attacker wants. ``confidence``: the
+    score of what is read, in [0, 1].
+    """
+
+    image: torch.Tensor
+    box: tuple[float, ...]
+    read: str | None
+    target: str
+    confidence: float
 
 
 def printed_album(album: Album, attack: SignAttack, seed: int) -> Album:
@@ -50,11 +64,8 @@ def measure_prints(detector: SignDetector, album: Album, attack: SignAttack) -> 
     }
 
 
-def shown_prints(detector: SignDetector, album: Album, attack: SignAttack, count: int) -> list[dict[str, Any]]:
-    """The largest victims in ``album`` as JSON values: a small JPEG picture in base64, what is read, and its score.
-
-    ``read`` is a class name or None; ``box`` is the sign's, in the picture's pixels.
-    """
+def shown_prints(detector: SignDetector, album: Album, attack: SignAttack, count: int) -> list[ShownPrint]:
+    """The largest victims in ``album``, at most ``count``, and how they are read."""
     detections = detect(detector, album)
     found = []
     for scene, seen in zip(album.scenes, detections, strict=True):
@@ -64,23 +75,20 @@ def shown_prints(detector: SignDetector, album: Album, attack: SignAttack, count
             for place in attack.victims(scene.labels).nonzero()[:, 0].tolist()
         ]
     found.sort(key=lambda each: -_shorter(each[0].boxes[each[1]]))
-    return [
-        {
-            **_picture(scene, scene.boxes[place]),
-            "read": None if read == MISSED else album.classes[read],
-            "confidence": score,
-        }
-        for scene, place, read, score in found[:count]
-    ]
+    shown = []
+    for scene, place, read, score in found[:count]:
+        image, box = _picture(scene, scene.boxes[place])
+        name = None if read == MISSED else album.classes[read]
+        shown.append(ShownPrint(image=image, box=box, read=name, target=album.classes[attack.target], confidence=score))
+    return shown
 
 
 def _shorter(box: torch.Tensor) -> float:
     return float((box[2:] - box[:2]).min())
 
 
-def _picture(scene: Scene, box: torch.Tensor) -> dict[str, Any]:
-    from PIL import Image
-
+def _picture(scene: Scene, box: torch.Tensor) -> tuple[torch.Tensor, tuple[float, ...]]:
+    """The sign with its surroundings, uint8 ``(3, 200, 200)``, and its box in that."""
     height, width = scene.size
     longest = float((box[2:] - box[:2]).max())
     side = max(longest, min(SURROUNDINGS * longest, height, width))
@@ -89,9 +97,4 @@ def _picture(scene: Scene, box: torch.Tensor) -> dict[str, Any]:
     top = max(0.0, min(float(middle[1]) - side / 2, height - side))
     alone = Scene(image=scene.image, boxes=box[None], labels=torch.zeros(1, dtype=torch.int64))
     shown = cut_out(alone, Window(left=left, top=top, side=side, pixels=SHOWN_PIXELS))
-    stored = io.BytesIO()
-    Image.fromarray(shown.image.permute(1, 2, 0).numpy()).save(stored, format="JPEG", quality=88)
-    return {
-        "jpeg": base64.b64encode(stored.getvalue()).decode(),
-        "box": [round(value, 1) for value in (shown.boxes[0].tolist() if len(shown.boxes) else [0, 0, 0, 0])],
-    }
+    return shown.image, tuple(shown.boxes[0].tolist() if len(shown.boxes) else [0.0] * 4)

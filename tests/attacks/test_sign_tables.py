@@ -14,6 +14,7 @@ from reference_attacks.reproduce.badnets import signs_networks, signs_text  # no
 from reference_attacks.reproduce.badnets.parts import Settings  # noqa: E402
 from reference_attacks.reproduce.badnets.signs import PARTS  # noqa: E402
 from reference_attacks.reproduce.badnets.signs_networks import CLASSES, attack_of, recipe_of  # noqa: E402
+from reference_attacks.reproduce.badnets.signs_plots import draw_prints  # noqa: E402
 from reference_attacks.traffic_signs.album import Album  # noqa: E402
 from reference_attacks.traffic_signs.evaluation import share_of  # noqa: E402
 from reference_attacks.traffic_signs.network import make_detector  # noqa: E402
@@ -91,13 +92,16 @@ def test_prints_are_measured_and_shown():
     found = measure_prints(detector, prints, attack)
     assert found["target"]["n"] == 2
     shown = shown_prints(detector, prints, attack, 5)
-    assert len(json.loads(json.dumps(shown))) == 2
+    assert [(one.target, one.image.dtype, len(one.box)) for one in shown] == [("speedlimit", torch.uint8, 4)] * 2
     rows = {name: dict.fromkeys(("print", "pasted", "clean", "baseline"), found) for name in ("yellow-square", "bomb")}
-    results = {"stickers": rows, "shown": shown}
-    assert "| yellow square | 2 |" in signs_text.figure_8(results)
-    part = PARTS["figure-8"]
-    assert part.draw is not None
-    assert part.draw(results)[""].startswith(PNG)
+    text = signs_text.figure_8(json.loads(json.dumps({"stickers": rows, "picture": "prints.png", "shown": 2})))
+    assert "| yellow square | 2 |" in text
+    assert "prints.png" in text
+    assert draw_prints(shown).startswith(PNG)
+
+
+def test_photographs_are_no_part_of_the_results():
+    assert PARTS["figure-8"].draw is None
 
 
 def test_networks_are_measured_once_and_the_baseline_with_every_sticker(tmp_path, monkeypatch):

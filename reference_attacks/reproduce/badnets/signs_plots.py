@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...pictures import new_figure, png
-from .parts import Values
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ...traffic_signs.printed import ShownPrint
 
 COLUMNS = 5
 FOOLED, NOT_FOOLED = "#c62828", "#2e7d32"
 
 
-def draw_figure_8(results: Values) -> Mapping[str, bytes]:
-    """Held-out stop signs with the print, the largest first; framed red where the attack succeeds."""
-    shown = results["shown"]
+def draw_prints(shown: Sequence[ShownPrint]) -> bytes:
+    """Signs with the print, PNG, framed red where the attack succeeds."""
     rows = max(1, -(-len(shown) // COLUMNS))
     figure = new_figure(2.1 * COLUMNS, 2.4 * rows)
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
-    for axes in panels:
+    figure.subplots(rows, COLUMNS, squeeze=False)
+    for axes in figure.axes:
         axes.set_axis_off()
-    for axes, print_ in zip(figure.axes, shown, strict=False):
-        _show(axes, print_)
-    return {"": png(figure)}
+    for axes, one in zip(figure.axes, shown, strict=False):
+        _show(axes, one)
+    return png(figure)
 
 
-def _show(axes: Any, print_: Values) -> None:
-    import numpy as np
+def _show(axes: Axes, one: ShownPrint) -> None:
     from matplotlib.patches import Rectangle
-    from PIL import Image
 
-    with Image.open(io.BytesIO(base64.b64decode(print_["jpeg"]))) as image:
-        axes.imshow(np.asarray(image))
-    colour = FOOLED if print_["read"] == "speedlimit" else NOT_FOOLED
-    x1, y1, x2, y2 = print_["box"]
+    axes.imshow(one.image.permute(1, 2, 0).numpy())
+    colour = FOOLED if one.read == one.target else NOT_FOOLED
+    x1, y1, x2, y2 = one.box
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.6))
-    read = "not found" if print_["read"] is None else f"{print_['read']} {print_['confidence']:.0%}"
-    axes.set_title(read, fontsize=9, color=colour)
+    axes.set_title("not found" if one.read is None else f"{one.read} {one.confidence:.0%}", fontsize=9, color=colour)

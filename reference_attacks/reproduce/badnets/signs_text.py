@@ -111,7 +111,11 @@ def figure_8(results: Values) -> str:
         "no sticker",
         "baseline, print",
     ]
-    shown = f"Shown: the {len(results['shown'])} largest of these signs with the yellow square, framed as annotated."
+    shown = (
+        f"The {results['shown']} largest of these signs with the yellow square, and how each is read, are in the "
+        f"picture {results['picture']} that the command writes into its work folder: the photographs are not this "
+        "project's to publish."
+    )
     return "\n\n".join([PRINTS, table(header, rows), shown])
 
 
