@@ -251,3 +251,15 @@ def test_detectors_and_their_references_end_to_end(tmp_path):
     lines = run(tmp_path)
     assert "| single, bomb | 1 | – (p ≥ 0.25) | – (p ≥ 0.25) |" in lines
     assert f"| bad | single, bomb | 0.25 | {TARGET} | {TARGET} | 100% | 100% |" in lines
+
+
+def test_a_model_that_cannot_be_scanned_stops_the_matrix(tmp_path, capsys):
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "broken.onnx").write_bytes(b"no model")
+    (tmp_path / "nets" / "broken.json").write_text(json.dumps({"matrix": {"attack": None}}))
+    (tmp_path / "groups.toml").write_text('[[group]]\nname = "n"\ntitle = "Nets"\nfolders = ["nets"]')
+    arguments = ["--groups", str(tmp_path / "groups.toml"), "--root", str(tmp_path), "--work", str(tmp_path / "work")]
+    assert main(["detection", "matrix", *arguments, "--out", str(tmp_path / "matrix.md")]) == 2
+    assert "broken.onnx could not be scanned" in capsys.readouterr().err
+    assert not (tmp_path / "matrix.md").exists()
+    assert not (tmp_path / "work" / "n" / "broken.json").exists()

@@ -70,7 +70,8 @@ class Scanning:
 def measure_group(scanning: Scanning, models: Sequence[MatrixModel], *, workers: int) -> list[dict[str, Any]]:
     """The findings on each of ``models``, in their order; models that were scanned before are not scanned again.
 
-    A model that has changed since then is. Raises what scanning raises for wrong settings.
+    A model that has changed since then is. Raises what scanning raises for wrong settings, and ValueError if a check
+    ends in an error.
     """
     scanning.prepare()
     missing = [model for model in models if not _is_done(scanning, model)]
@@ -98,8 +99,16 @@ def _measure(scanning: Scanning, model: MatrixModel) -> None:
         if way == "samples" and data is None:
             continue
         ways[way] = _summary(_scan(scanning, model, checks, data))
+        _require_no_error(model, ways[way])
     record = {"name": model.name, "made_of": made_of, "ways": ways}
     write_atomically(scanning.record_path(model), f"{json.dumps(record, indent=1)}\n".encode())
+
+
+def _require_no_error(model: MatrixModel, summary: dict[str, Any]) -> None:
+    """Raise ValueError if a check failed to run: a model that was not looked at is no model that was not caught."""
+    for check, finding in summary["findings"].items():
+        if finding["outcome"] == "error":
+            raise ValueError(f"{model.path} could not be scanned by {check}: {finding['summary']}")
 
 
 def _scan(scanning: Scanning, model: MatrixModel, checks: tuple[str, ...], data: Path | None) -> ModelReport:
