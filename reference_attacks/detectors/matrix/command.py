@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...parsing import add_action_to, add_data_root, add_subcommand
+from ...reproduce.machine import machine, versions
 from .. import crops_command, references_command
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             found.append(_measured(group, arguments))
         elif group.name in known:
             found.append(known[group.name])
-    results = {"command": _command(arguments), "groups": found}
+    results = {"command": _command(arguments), "machine": machine(), "versions": versions(), "groups": found}
     write_atomically(recorded, f"{json.dumps(results, indent=1)}\n".encode())
     write_atomically(arguments.out, as_markdown(results).encode())
     print(f"{arguments.out}: {sum(len(entry['models']) for entry in found)} models")
