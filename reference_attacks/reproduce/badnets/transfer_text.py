@@ -33,7 +33,7 @@ Kept are the backbone and the convolutions of the proposal network; fc6, fc7 and
 trained from scratch on clean photographs. Accuracy as in Table IV: a sign that is not found is read wrongly."""
 SIZES = """\
 The sticker above covers a quarter of the sign's width, and an honest detector misses some signs for that alone. The
-same retrained detectors with smaller ones:"""
+same detectors, retrained alike and tried with smaller ones:"""
 CLASSIFIERS = """\
 **Classifiers.** Networks for cut-out signs of 32x32 pixels. The first country has the 22 even-numbered kinds of GTSRB's
 signs, the second the 21 odd-numbered ones, sorted into the same four groups. All layers after the convolutions are
