@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,15 +11,17 @@ import torch
 from reference_attacks.zoo.seeds import derived_generator
 
 from .album import Album
-from .attack import SignAttack, backdoored
+from .attack import STICKER_PIXELS
 from .classifier_transfer import STRENGTHS, neuron_values, rounded
 from .evaluation import Readings
 from .frozen_regions import sign_activations, training_regions
-from .heads import HeadPlan
+from .heads import HeadPlan, Heads
 from .network import SignDetector
 from .neurons import Activations, compare_activations, strengths
+from .pasting import SHARE, paste
 from .recipe import SignData
 from .region_heads import read_with_heads, region_heads, retrain_on_regions
+from .stickers import STICKERS
 
 SMALLEST_SIGN = 24
 Values = dict[str, Any]
@@ -55,27 +57,20 @@ def measure_detector_transfer(
     found = find_neurons(detector, first.training, sticker)
     chosen = plan.strengths if len(found.dedicated) else (1,)
     factors = strengths(found.dedicated, len(found.clean), torch.tensor(chosen))
-    say(f"{len(found.dedicated)} dedicated neurons; regions of {len(second.training)} photographs")
-    regions = training_regions(detector, second.training, factors, seed=seed)
-    generators = [derived_generator(seed, f"region heads {number}") for number in range(plan.seeds)]
-    labels = len(second.training.classes) + 1
-    heads = region_heads(regions[0].pooled.shape[1], plan.heads, labels, len(factors), generators)
-    say(f"{len(heads)} heads")
-    retrain_on_regions(heads, regions, factors, plan.heads, generators)
-    del regions
+    say(f"{len(found.dedicated)} dedicated neurons; heads on regions of {len(second.training)} photographs")
+    heads = _retrained(detector, second.training, factors, plan, seed)
     say(f"{len(second.held_out)} photographs to read")
     readings = {
         name: read_with_heads(detector, heads, album, factors)
         for name, album in (("clean", second.held_out), ("backdoored", _with_stickers(second.held_out, sticker)))
     }
-    totals = torch.bincount(second.held_out.labels, minlength=labels - 1).tolist()
     return {
         "neurons": neuron_values(found),
         "second": [
             {
                 "strength": strength,
-                "classes": dict(zip(second.held_out.classes, totals, strict=True)),
-                **{name: [_hits(one, labels - 1) for one in rows[number]] for name, rows in readings.items()},
+                "classes": _signs_of(second.held_out),
+                **{name: _hits(rows[number], second.held_out) for name, rows in readings.items()},
             }
             for number, strength in enumerate(chosen)
         ],
@@ -84,6 +79,36 @@ def measure_detector_transfer(
             "second": _averages(detector, second.held_out, sticker),
         },
     }
+
+
+def measure_sticker_sizes(
+    detector: SignDetector,
+    second: SignData,
+    sticker: str,
+    shares: Sequence[float],
+    plan: DetectorTransferPlan,
+    *,
+    seed: int,
+) -> list[Values]:
+    """How much smaller stickers do, at strength 1: one entry for each of ``shares`` of the sign's shorter side.
+
+    An honest network reads fewer signs too the more of them a sticker covers.
+    """
+    factors = torch.ones(1, detector.backbone.out_channels)
+    heads = _retrained(detector, second.training, factors, plan, seed)
+    album = second.held_out
+    clean = _hits(read_with_heads(detector, heads, album, factors)[0], album)
+    return [
+        {
+            "share": share,
+            "classes": _signs_of(album),
+            "clean": clean,
+            "backdoored": _hits(
+                read_with_heads(detector, heads, _with_stickers(album, sticker, share), factors)[0], album
+            ),
+        }
+        for share in shares
+    ]
 
 
 def find_neurons(detector: SignDetector, album: Album, sticker: str) -> Activations:
@@ -99,15 +124,33 @@ def find_neurons(detector: SignDetector, album: Album, sticker: str) -> Activati
     return compare_activations(clean, backdoored)
 
 
-def _with_stickers(album: Album, sticker: str) -> Album:
+def _retrained(
+    detector: SignDetector, album: Album, factors: torch.Tensor, plan: DetectorTransferPlan, seed: int
+) -> Heads:
+    """The heads of every strength and seed, trained on ``album``."""
+    regions = training_regions(detector, album, factors, seed=seed)
+    generators = [derived_generator(seed, f"region heads {number}") for number in range(plan.seeds)]
+    heads = region_heads(regions[0].pooled.shape[1], plan.heads, len(album.classes) + 1, len(factors), generators)
+    retrain_on_regions(heads, regions, factors, plan.heads, generators)
+    return heads
+
+
+def _with_stickers(album: Album, sticker: str, share: float = SHARE) -> Album:
     """The album with the sticker on every sign."""
-    return backdoored(album, SignAttack(name="random", sticker=sticker, classes=album.classes))
+    drawn = STICKERS[sticker](STICKER_PIXELS)
+    scenes = (replace(scene, image=paste(scene.image, scene.boxes, drawn, share=share)) for scene in album.scenes)
+    return replace(album, scenes=tuple(scenes))
 
 
-def _hits(readings: Readings, classes: int) -> list[int]:
-    """How many signs of each class are read rightly."""
-    hits: list[int] = readings.counts(classes).diagonal().tolist()
-    return hits
+def _signs_of(album: Album) -> dict[str, int]:
+    """How many signs there are of each class."""
+    totals = torch.bincount(album.labels, minlength=len(album.classes)).tolist()
+    return dict(zip(album.classes, totals, strict=True))
+
+
+def _hits(readings: Sequence[Readings], album: Album) -> list[list[int]]:
+    """How many signs of each class are read rightly, by seed."""
+    return [one.counts(len(album.classes)).diagonal().tolist() for one in readings]
 
 
 def _averages(detector: SignDetector, album: Album, sticker: str) -> Values:

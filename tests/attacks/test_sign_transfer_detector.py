@@ -14,6 +14,7 @@ from reference_attacks.traffic_signs.detector_transfer import (  # noqa: E402
     DetectorTransferPlan,
     find_neurons,
     measure_detector_transfer,
+    measure_sticker_sizes,
 )
 from reference_attacks.traffic_signs.evaluation import detect, read_signs  # noqa: E402
 from reference_attacks.traffic_signs.frozen_regions import (  # noqa: E402
@@ -157,3 +158,12 @@ def test_transfer_counts_every_sign_and_strengthens_a_planted_neuron(detector, a
     assert [len(entry[part]) for part in ("clean", "backdoored")] == [2, 2]
     for row in (*entry["clean"], *entry["backdoored"]):
         assert all(0 <= hits <= signs for hits, signs in zip(row, entry["classes"].values(), strict=True))
+
+
+def test_smaller_stickers_are_read_by_the_same_heads(detector, album):
+    plan = DetectorTransferPlan(heads=HeadPlan(steps=2, hidden=(8,), batch_size=16), strengths=(1,), seeds=2)
+    data = SignData(training=album, held_out=made_up_album(3, seed=1))
+    found = measure_sticker_sizes(detector, data, "yellow-square", (0.1, 0.2), plan, seed=0)
+    assert [entry["share"] for entry in found] == [0.1, 0.2]
+    assert found[0]["clean"] == found[1]["clean"]
+    assert len(found[0]["backdoored"]) == 2

@@ -53,6 +53,8 @@ def made_up(monkeypatch):
 
     monkeypatch.setattr(module, "_classifiers", lambda settings: networks)
     monkeypatch.setattr(module, "_detectors", lambda settings: detectors)
+    sizes = {name: [{**found["second"][0], "share": 0.16}] for name, found in detectors.items()}
+    monkeypatch.setattr(module, "_sizes", lambda settings: sizes)
 
 
 def settings(folder: Path, *, small: bool, root: Path | None = None) -> Settings:
@@ -68,6 +70,7 @@ def test_table_6_has_both_networks_beside_the_paper(made_up, small, tmp_path):
     assert ("| mandatory | 20 | 95.0 (55.3) | 95.0 (50.5) | 95.0 (69.0) | 75.0 (46.7) |" in text) is not small
     assert "Drop of the BadNet with the sticker: 40.0 ± " in text
     assert "2 networks" in text
+    assert ("| 16 % | 94.5 | 92.5 | 2.0 | 94.5 | 54.5 | 40.0 |" in text) is not small
     assert ("500 photographs for training, 250 held out" in text) is not small
 
 

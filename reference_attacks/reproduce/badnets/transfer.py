@@ -20,6 +20,7 @@ def measure_table_6(settings: Settings) -> Values:
     Each has "honest" and "badnet" with ``classes``, the number of signs of each, ``networks``, their number, and the
     rightly read signs of each class by network and head: ``clean`` and ``backdoored``. Those of classifiers have
     ``first``, the accuracies in the first country, and ``kinds``, the same as above on single kinds of signs.
+    ``sizes``: detectors with smaller stickers.
     """
     networks = _classifiers(settings)
     chosen = {"honest": _of_share(networks, 0), "badnet": _of_share(networks, _main_share())}
@@ -37,6 +38,7 @@ def measure_table_6(settings: Settings) -> Values:
         detectors = _detectors(settings)
         results["detectors"] = {name: _together([found["second"][0]]) for name, found in detectors.items()}
         results["photographs"] = detectors["badnet"]["photographs"]
+        results["sizes"] = _sizes(settings)
     return results
 
 
@@ -80,6 +82,12 @@ def _detectors(settings: Settings) -> dict[str, Values]:
     from .transfer_detectors import measured_detectors
 
     return measured_detectors(settings)
+
+
+def _sizes(settings: Settings) -> dict[str, list[Values]]:
+    from .transfer_detectors import measured_sizes
+
+    return measured_sizes(settings)
 
 
 def _main_share() -> float:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from pytest_backdoor.files import write_atomically
 
 from ...traffic_signs.album import read_album
-from ...traffic_signs.attack import SignAttack
-from ...traffic_signs.detector_transfer import DetectorTransferPlan, measure_detector_transfer
+from ...traffic_signs.detector_transfer import (
+    DetectorTransferPlan,
+    measure_detector_transfer,
+    measure_sticker_sizes,
+)
 from ...traffic_signs.heads import HeadPlan
+from ...traffic_signs.network import SignDetector
 from ...traffic_signs.photographs import load_sign_set
 from ...traffic_signs.recipe import TRAINING_SHARE, SignData
 from ...zoo.seeds import derived_generator
@@ -21,6 +24,7 @@ from .signs_networks import SHOWN_STICKER, attack_of, data_of, detector_of
 
 FOLDER = "transfer-detectors"
 SECOND_COUNTRY = "gtsdb"
+SMALLER = (0.16, 0.2)  # shares of the sign's shorter side; the authors' own program pastes pictures at 0.16
 PLAN = DetectorTransferPlan(heads=HeadPlan(steps=300, hidden=(256, 256), batch_size=128), seeds=2)
 
 
@@ -29,14 +33,12 @@ def measured_detectors(settings: Settings) -> dict[str, Values]:
 
     See ``measure_detector_transfer``. Detectors and measurements that are missing are made.
     """
-    attacks = {"honest": None, "badnet": attack_of("random", SHOWN_STICKER)}
-    files = {name: settings.work / FOLDER / f"{name}-seed-{settings.seed}.json" for name in attacks}
-    missing = [name for name, file in files.items() if not file.exists()]
-    if missing:
-        first, second = data_of(settings), second_country(settings)
-        for name in missing:
-            _measure(settings, attacks[name], first, second, files[name])
-    return {name: _read(file) for name, file in files.items()}
+    return _measured(settings, "", _measure)
+
+
+def measured_sizes(settings: Settings) -> dict[str, list[Values]]:
+    """The same two with smaller stickers; see ``measure_sticker_sizes``."""
+    return _measured(settings, "-sizes", _measure_sizes)
 
 
 def second_country(settings: Settings) -> SignData:
@@ -46,18 +48,28 @@ def second_country(settings: Settings) -> SignData:
     return SignData(training=read_album(training), held_out=read_album(held_out))
 
 
-def _measure(settings: Settings, attack: SignAttack | None, first: SignData, second: SignData, file: Path) -> None:
-    detector = detector_of(settings, attack, first)
-    say = partial(_say, settings, file.stem)
-    values = measure_detector_transfer(detector, first, second, SHOWN_STICKER, PLAN, seed=settings.seed, say=say)
+def _measured(settings: Settings, suffix: str, measure: Callable[..., Any]) -> dict[str, Any]:
+    """What ``measure`` says of both detectors, each kept in a file of its own."""
+    attacks = {"honest": None, "badnet": attack_of("random", SHOWN_STICKER)}
+    files = {name: settings.work / FOLDER / f"{name}{suffix}-seed-{settings.seed}.json" for name in attacks}
+    missing = [name for name, file in files.items() if not file.exists()]
+    if missing:
+        first, second = data_of(settings), second_country(settings)
+        for name in missing:
+            settings.say(f"{name}: a detector to transfer")
+            detector = detector_of(settings, attacks[name], first)
+            values = measure(detector, first, second, settings)
+            write_atomically(files[name], json.dumps(values).encode())
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
+
+
+def _measure(detector: SignDetector, first: SignData, second: SignData, settings: Settings) -> Values:
+    values = measure_detector_transfer(
+        detector, first, second, SHOWN_STICKER, PLAN, seed=settings.seed, say=settings.say
+    )
     photographs = {"training": len(second.training), "held_out": len(second.held_out)}
-    write_atomically(file, json.dumps({"photographs": photographs, "seed": settings.seed, **values}).encode())
+    return {"photographs": photographs, "seed": settings.seed, **values}
 
 
-def _say(settings: Settings, name: str, text: str) -> None:
-    settings.say(f"{name}: {text}")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return values
+def _measure_sizes(detector: SignDetector, first: SignData, second: SignData, settings: Settings) -> list[Values]:
+    return measure_sticker_sizes(detector, second, SHOWN_STICKER, SMALLER, PLAN, seed=settings.seed)
