@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import SettingsError
-from ..files import write_atomically
+from ._archive import read_references, read_statistics, require_consistent_scores, require_sizes, write_archive
 from ._classes import ClassStatistics
 from ._conformal import ReferenceScores
-from ._pack import LARGEST_PACK, LARGEST_UNPACKED
 
 KIND = "object-detection"
 VERSION = 1
@@ -35,26 +32,14 @@ class ObjectDetectorPack:
 
     def save(self, path: Path) -> None:
         """Write the pack as ``.npz``: arrays, and one JSON text for the rest."""
-        import numpy as np
-
-        arrays: dict[str, Any] = {}
-        for name, reference in self.references.items():
-            arrays[f"reference/{name}"] = reference.scores.astype(np.float64)
-        for name, statistics in self.statistics.items():
-            arrays[f"mean/{name}"] = statistics.mean
-            arrays[f"spread/{name}"] = statistics.spread
         about = {
             "kind": KIND,
             "version": VERSION,
             "name": self.name,
             "task": {"classes": self.classes},
-            "references": {name: reference.description for name, reference in self.references.items()},
-            "statistics": list(self.statistics),
             "built": self.built,
         }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, about=np.array(json.dumps(about)), **arrays)
-        write_atomically(path, buffer.getvalue())
+        write_archive(path, about, {}, self.references, self.statistics)
 
 
 def load_object_pack(path: Path) -> ObjectDetectorPack | None:
@@ -71,11 +56,7 @@ def load_object_pack(path: Path) -> ObjectDetectorPack | None:
 def _unpack(path: Path) -> ObjectDetectorPack | None:
     import numpy as np
 
-    if path.stat().st_size > LARGEST_PACK:
-        raise ValueError("it is too large")
-    with zipfile.ZipFile(path) as members:
-        if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
-            raise ValueError("it is too large")
+    require_sizes(path)
     with np.load(path, allow_pickle=False) as archive:
         about = json.loads(str(archive["about"]))
         if about.get("kind") != KIND:
@@ -85,30 +66,9 @@ def _unpack(path: Path) -> ObjectDetectorPack | None:
         pack = ObjectDetectorPack(
             name=str(about["name"]),
             classes=int(about["task"]["classes"]),
-            references={
-                name: ReferenceScores(scores=archive[f"reference/{name}"], description=str(description))
-                for name, description in about["references"].items()
-            },
-            statistics={
-                name: ClassStatistics(mean=archive[f"mean/{name}"], spread=archive[f"spread/{name}"])
-                for name in about["statistics"]
-            },
+            references=read_references(archive, about["references"]),
+            statistics=read_statistics(archive, about["statistics"]),
             built=about["built"],
         )
-    _require_consistent(pack)
+    require_consistent_scores(pack.references, pack.statistics)
     return pack
-
-
-def _require_consistent(pack: ObjectDetectorPack) -> None:
-    import numpy as np
-
-    scores = [reference.scores for reference in pack.references.values()]
-    if not all(part.ndim == 1 and len(part) and part.dtype.kind == "f" for part in scores):
-        raise ValueError("it has reference scores that are no list of numbers")
-    if len({len(part) for part in scores}) > 1:
-        raise ValueError("its reference scores are not of the same models")
-    tables = [table for statistics in pack.statistics.values() for table in (statistics.mean, statistics.spread)]
-    if any(part.mean.shape != part.spread.shape or not (part.spread > 0).all() for part in pack.statistics.values()):
-        raise ValueError("its class statistics do not fit each other")
-    if not all(np.isfinite(part).all() for part in (*scores, *tables)):
-        raise ValueError("it holds values that are no finite numbers")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
-from ..files import write_atomically
+from ._archive import read_references, read_statistics, require_consistent_scores, require_sizes, write_archive
 from ._classes import ClassStatistics
 from ._conformal import ReferenceScores, standardised
 
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 PACK_VERSION = 4
 READABLE_VERSIONS = (2, 3, PACK_VERSION)
 KEPT_OF_EARLIER = "litmus"
-LARGEST_PACK = 16 * 2**20
-LARGEST_UNPACKED = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +76,6 @@ class DetectorPack:
 
         Raises ValueError if patterns or prototypes are no 8-bit images.
         """
-        import numpy as np
-
         arrays: dict[str, Any] = {
             "patterns": _as_bytes("patterns", self.patterns),
             "prototypes": _as_bytes("prototypes", self.prototypes),
@@ -91,11 +85,6 @@ class DetectorPack:
         }
         if self.offsets is not None:
             arrays["offsets"] = self.offsets
-        for name, reference in self.references.items():
-            arrays[f"reference/{name}"] = reference.scores.astype(np.float64)
-        for name, statistics in self.statistics.items():
-            arrays[f"mean/{name}"] = statistics.mean
-            arrays[f"spread/{name}"] = statistics.spread
         about = {
             "version": PACK_VERSION,
             "name": self.name,
@@ -104,13 +93,9 @@ class DetectorPack:
             "gain": self.gain,
             "sure_similarity": self.sure_similarity,
             "least_similarity": self.least_similarity,
-            "references": {name: reference.description for name, reference in self.references.items()},
-            "statistics": list(self.statistics),
             "built": self.built,
         }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, about=np.array(json.dumps(about)), **arrays)
-        write_atomically(path, buffer.getvalue())
+        write_archive(path, about, arrays, self.references, self.statistics)
 
 
 def eight_bit(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -148,7 +133,7 @@ def load_pack(path: Path) -> DetectorPack:
 @lru_cache(maxsize=64)
 def _load_pack(path: Path, modified: int, size: int) -> DetectorPack:
     """The pack in ``path``, whose time of change (ns) and ``size`` (bytes) tell one state of the file from another."""
-    pack = _unpack(path, size)
+    pack = _unpack(path)
     _require_consistent(pack)
     scores = [reference.scores for reference in pack.references.values()]
     tables = [table for statistics in pack.statistics.values() for table in (statistics.mean, statistics.spread)]
@@ -157,29 +142,21 @@ def _load_pack(path: Path, modified: int, size: int) -> DetectorPack:
     return pack
 
 
-def _unpack(path: Path, size: int) -> DetectorPack:
+def _unpack(path: Path) -> DetectorPack:
     import numpy as np
 
-    if size > LARGEST_PACK:
-        raise ValueError("it is too large")
-    with zipfile.ZipFile(path) as members:
-        if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
-            raise ValueError("it is too large")
+    require_sizes(path)
     with np.load(path, allow_pickle=False) as archive:
         about = json.loads(str(archive["about"]))
         if "kind" in about:
             raise ValueError("it is for object detectors, not for image classifiers")
         if about["version"] not in READABLE_VERSIONS:
             raise ValueError(f"it has version {about['version']}, this is version {PACK_VERSION}")
-        references = {
-            name: ReferenceScores(scores=archive[f"reference/{name}"], description=description)
+        described = {
+            name: description
             for name, description in about["references"].items()
             # Earlier versions reversed triggers in another way, on other models than the litmus scores are of.
             if about["version"] == PACK_VERSION or name == KEPT_OF_EARLIER
-        }
-        statistics = {
-            name: ClassStatistics(mean=archive[f"mean/{name}"], spread=archive[f"spread/{name}"])
-            for name in about.get("statistics", ())
         }
         channels, height, width = about["task"]["input_shape"]
         return DetectorPack(
@@ -197,8 +174,8 @@ def _unpack(path: Path, size: int) -> DetectorPack:
             prototypes=_from_bytes("prototypes", archive["prototypes"]),
             prototype_template=archive["prototype_template"],
             least_similarity=float(about["least_similarity"]),
-            references=references,
-            statistics=statistics,
+            references=read_references(archive, described),
+            statistics=read_statistics(archive, about.get("statistics", ())),
             built=about["built"],
         )
 
@@ -222,16 +199,9 @@ def _require_consistent(pack: DetectorPack) -> None:
     wanted = [features, features, answers, *offsets]
     if images != (pack.input_shape,) * 2 or [part.shape for part in _arrays(pack)] != wanted:
         raise ValueError("its arrays do not fit each other")
-    scores = [reference.scores for reference in pack.references.values()]
-    if not all(part.ndim == 1 and len(part) for part in scores):
-        raise ValueError("it has reference scores that are no list of numbers")
-    if len({len(part) for part in scores}) > 1:
-        raise ValueError("its reference scores are not of the same models")
-    tables = [table for statistics in pack.statistics.values() for table in (statistics.mean, statistics.spread)]
-    if any(part.mean.shape != part.spread.shape or not (part.spread > 0).all() for part in pack.statistics.values()):
-        raise ValueError("its class statistics do not fit each other")
+    require_consistent_scores(pack.references, pack.statistics)
     similarities = np.array([pack.sure_similarity, pack.least_similarity])
-    numbers = [*_arrays(pack), np.array([pack.bias, pack.gain]), similarities, *scores, *tables]
+    numbers = [*_arrays(pack), np.array([pack.bias, pack.gain]), similarities]
     if not all(part.dtype.kind == "f" and np.isfinite(part).all() for part in numbers):
         raise ValueError("it holds values that are no finite numbers")
     if not ((similarities > 0) & (similarities <= 1)).all():

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..traffic_signs import command as signs
@@ -73,8 +74,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, measure and write one network. Raises ValueError, OSError or DataNotFoundError with a sentence."""
-    from pytest_backdoor.files import write_atomically
-
     check_options(arguments)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"--out {arguments.out} is not a folder.")
@@ -82,11 +81,18 @@ def run(arguments: argparse.Namespace) -> int:
         files, summary = make_files(arguments)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("nothing was written.") from None
-    for name, content in files.items():
-        write_atomically(arguments.out / name, content)
-    print(summary)
-    print("\n".join(f"wrote {arguments.out / name} ({len(content):,} bytes)" for name, content in files.items()))
+    write_files(arguments.out, files, summary)
     return 0
+
+
+def write_files(folder: Path, files: Mapping[str, bytes], summary: str) -> None:
+    """Write all files of one network into ``folder``, and print ``summary`` and their names."""
+    from pytest_backdoor.files import write_atomically
+
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    print(summary)
+    print("\n".join(f"wrote {folder / name} ({len(content):,} bytes)" for name, content in files.items()))
 
 
 def backdoor_of(arguments: argparse.Namespace) -> Backdoor | None:

@@ -61,9 +61,7 @@ def add_task(tasks: Parsers[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, measure and write one detector. Raises ValueError, OSError or DataNotFoundError with a sentence."""
-    from pytest_backdoor.files import write_atomically
-
-    from ..badnet.command import threads
+    from ..badnet.command import threads, write_files
 
     check_options(arguments)
     with threads(arguments.threads):
@@ -71,10 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             files, summary = make_files(arguments)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on after the last finished epoch.") from None
-    for name, content in files.items():
-        write_atomically(arguments.out / name, content)
-    print(summary)
-    print("\n".join(f"wrote {arguments.out / name} ({len(content):,} bytes)" for name, content in files.items()))
+    write_files(arguments.out, files, summary)
     return 0
 
 

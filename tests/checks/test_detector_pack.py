@@ -11,8 +11,8 @@ from stand_in_subjects import linear_classifier, pack_for
 from pytest_backdoor.calibration import (
     ClassStatistics,
     ReferenceScores,
+    _archive,
     _find,
-    _pack,
     eight_bit,
     find_packs,
     load_pack,
@@ -242,7 +242,7 @@ def test_a_damaged_similarity_is_a_settings_error(tmp_path, name, value, reason)
 @pytest.mark.parametrize("limit", ["LARGEST_PACK", "LARGEST_UNPACKED"])
 def test_a_pack_that_is_too_large_is_not_read(tmp_path, monkeypatch, limit):
     PACK.save(tmp_path / "p.npz")
-    monkeypatch.setattr(_pack, limit, 100)
+    monkeypatch.setattr(_archive, limit, 100)
     with pytest.raises(SettingsError, match="it is too large"):
         load_pack(tmp_path / "p.npz")
 
