@@ -53,6 +53,7 @@ REFUSED = {
     "test_mvn": "statistics over the batch would make one image's class depend on the others",
     "test_not_?d": "stated for opset 1, before the oldest one supported",
     "test_reduce_m??_empty_set*": "an extreme of no numbers has no torch form",
+    "test_roialign_mode_max": "detectors average",
     "test_resize_tf_crop_and_resize*": "cropping by a region of interest is for detectors",
 }
 """Name patterns of node tests that are refused on purpose, each with its reason."""
