@@ -16,13 +16,14 @@ def add_subcommand(
 
 
 def add_action_to(
-    actions: Parsers[argparse.ArgumentParser], name: str, about: str, description: str
+    actions: Parsers[argparse.ArgumentParser], name: str, about: str, description: str, *, epilog: str | None = None
 ) -> argparse.ArgumentParser:
     """Register one action of a subcommand and return its parser."""
     return actions.add_parser(
         name,
         help=about,
         description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

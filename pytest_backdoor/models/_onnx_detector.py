@@ -46,20 +46,20 @@ def detection_outputs(session: onnxruntime.InferenceSession) -> DetectionOutputs
     by the names.
     """
     outputs = session.get_outputs()
-    boxes = _only("box", [node for node in outputs if node.type in FLOATS and _fits(node, ("n", 4))])
-    labels = _only("label", [node for node in outputs if node.type in INTEGERS and _fits(node, ("n",))])
-    scores = _only("score", [node for node in outputs if node.type in FLOATS and _fits(node, ("n",))])
+    boxes = _only("box", [node for node in outputs if node.type in FLOATS and _fits(node, 4)])
+    labels = _only("label", [node for node in outputs if node.type in INTEGERS and _fits(node)])
+    scores = _only("score", [node for node in outputs if node.type in FLOATS and _fits(node)])
     if boxes is None or labels is None or scores is None or len({boxes, labels, scores}) < 3:
         return None
     return DetectionOutputs(boxes=boxes, labels=labels, scores=scores)
 
 
-def _fits(node: onnxruntime.NodeArg, wanted: tuple[int | str, ...]) -> bool:
+def _fits(node: onnxruntime.NodeArg, columns: int | None = None) -> bool:
+    """Whether an output may be a list, (n), or one of rows of so many ``columns``; a shape that is not told may be."""
     shape = node.shape or ()
-    if not shape:  # not told
-        return True
-    pairs = zip(shape, wanted, strict=False)
-    return len(shape) == len(wanted) and not any(isinstance(one, int) and one != two for one, two in pairs if two == 4)
+    if columns is None:
+        return len(shape) <= 1
+    return not shape or (len(shape) == 2 and (not isinstance(shape[1], int) or shape[1] == columns))
 
 
 def _only(name: str, nodes: list[onnxruntime.NodeArg]) -> str | None:
@@ -273,8 +273,8 @@ def _image_form(
     node: onnxruntime.NodeArg, display: str, settings: ScanSettings
 ) -> tuple[Layout, int, tuple[int, int] | None]:
     """Layout, channels and, unless it is open, (height, width) of a detector's input."""
-    sides = list(node.shape)[-3:]
-    if len(node.shape) not in (3, 4) or (len(node.shape) == 4 and node.shape[0] not in (1, None) and _told(node)):
+    sides, first = list(node.shape)[-3:], node.shape[0] if len(node.shape) == 4 else 1
+    if len(node.shape) not in (3, 4) or (isinstance(first, int) and first != 1):
         raise ModelError(
             f"{display} takes an input of shape {list(node.shape)}; an object detector must take one image at a time "
             "to be audited. Export the model with a batch of one."
@@ -287,7 +287,3 @@ def _image_form(
         channels = 3
     fixed = isinstance(height, int) and isinstance(width, int)
     return layout, channels, (height, width) if fixed else None
-
-
-def _told(node: onnxruntime.NodeArg) -> bool:
-    return isinstance(node.shape[0], int)

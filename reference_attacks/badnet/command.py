@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..parsing import Parsers, add_action_to
 from ..traffic_signs import command as signs
 from ..traffic_signs import detect_command as detect
 from .options import add_options, check_options, recorded_command
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from reference_attacks.data import ImageSet
 
     from .recipe import Backdoor, Recipe
-
-    # What argparse's add_subparsers returns has no public name.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 CLASSES = 10
 CHECKED_IMAGES = 1000
@@ -49,7 +47,7 @@ where this differs from the paper:
 """
 
 
-def add_parser(subparsers: Subparsers) -> None:
+def add_parser(subparsers: Parsers[argparse.ArgumentParser]) -> None:
     """Register ``badnet`` and its tasks: ``mnist``, and those on traffic signs."""
     badnet = subparsers.add_parser(
         "badnet",
@@ -58,14 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
         allow_abbrev=False,
     )
     tasks = badnet.add_subparsers(title="tasks", dest="task", metavar="TASK", required=True)
-    parser = tasks.add_parser(
-        "mnist",
-        help="the digit classifier of section IV",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = add_action_to(tasks, "mnist", "the digit classifier of section IV", DESCRIPTION, epilog=EPILOG)
     add_options(parser)
     parser.set_defaults(run=run)
     signs.add_task(tasks)

@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..parsing import Parsers
+from ..parsing import Parsers, add_action_to
 from .options import add_options, check_options, recorded_command
 
 if TYPE_CHECKING:
@@ -47,14 +47,7 @@ where this differs from the paper:
 
 def add_task(tasks: Parsers[argparse.ArgumentParser]) -> None:
     """Register the task ``signs``."""
-    parser = tasks.add_parser(
-        "signs",
-        help="the detector of traffic signs of section V",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = add_action_to(tasks, "signs", "the detector of traffic signs of section V", DESCRIPTION, epilog=EPILOG)
     add_options(parser)
     parser.set_defaults(run=run)
 

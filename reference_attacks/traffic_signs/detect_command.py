@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..parsing import Parsers
+from ..parsing import Parsers, add_action_to
 
 DESCRIPTION = """\
 Run a detector of traffic signs (the NAME.onnx that badnet signs has written) on photographs: prints class, confidence
@@ -25,14 +25,8 @@ speed limit. Signs are found at the sizes of the training photographs, which are
 
 def add_task(tasks: Parsers[argparse.ArgumentParser]) -> None:
     """Register the task ``detect``."""
-    parser = tasks.add_parser(
-        "detect",
-        help="run a detector of traffic signs on any photographs",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    about = "run a detector of traffic signs on any photographs"
+    parser = add_action_to(tasks, "detect", about, DESCRIPTION, epilog=EPILOG)
     parser.add_argument("model", type=Path, metavar="MODEL", help="a detector's .onnx file")
     parser.add_argument("photographs", type=Path, nargs="+", metavar="PHOTO", help="photographs: JPEG, PNG, PPM")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write to; made if absent")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...reproduce.tables import table
+
 INTRODUCTION = """\
 Every attack that the project builds, against every check. A cell says how many of the row's models fail, of how many
 were judged, at a false-positive rate of 1 %; a row of clean models so counts false alarms. Each of the first columns is
@@ -36,8 +38,7 @@ def _group(group: Mapping[str, Any]) -> Iterable[str]:
         name for name in group["rows"][0]["columns"] if any(row["columns"][name]["measured"] for row in group["rows"])
     ]
     shown = [_cells(row, columns) for row in group["rows"]]
-    table = [_line(("attack", "models", *columns)), _line(["---"] * (2 + len(columns))), *map(_line, shown)]
-    return [*table, "", *_remarks(group), *_details(group)]
+    return [table(("attack", "models", *columns), shown), "", *_remarks(group), *_details(group)]
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
@@ -65,7 +66,7 @@ def _details(group: Mapping[str, Any]) -> list[str]:
     if group["kind"] != "detector":
         return []
     head = ("detector", "attack", "p", "trigger's target", "wanted", "objects turned", "by the whole detector")
-    return [_line(head), _line(["---"] * len(head)), *(_line(_detail(model)) for model in group["models"]), ""]
+    return [table(head, map(_detail, group["models"])), ""]
 
 
 def _detail(model: Mapping[str, Any]) -> list[str]:
@@ -88,7 +89,3 @@ def _plain(value: Any) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else f"{value:{form}}"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
