@@ -8,59 +8,61 @@ from pathlib import Path
 
 from .data import ImageSet, load_cifar10, load_folder, load_gtsrb, load_mnist
 from .overlays import Place
+from .recipes import Training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One image classification task and its training recipe.
+    """One image classification task and how its networks are trained.
 
-    ``family``: the architecture of its networks unless others are asked for. ``steps``: how many batches of ``batch``
-    images a network may be trained for; each network draws one. ``weight_decay``: of all weights.
-    ``kernel_learning_rate``: where it is not 0, convolution kernels are trained by Muon with this peak, and the rest by
-    AdamW. ``label_smoothing``: of the cross-entropy. ``shift``: by how many pixels images are moved at most while
-    training. ``flip``: whether they are mirrored. ``place``: where patches lie.
+    ``family``: the architecture of its networks unless others are asked for. ``steps``: how many batches a network may
+    be trained for; each network draws one. ``training``: the recipe unless others are asked for. ``place``: where
+    patches lie.
     """
 
     name: str
     family: str
     steps: tuple[int, ...]
-    batch: int
-    peak_learning_rate: float
-    weight_decay: float = 1e-2
-    kernel_learning_rate: float = 0.0
-    label_smoothing: float = 0.0
-    shift: int = 0
-    flip: bool = False
+    training: Training
     place: Place = "corners"
 
 
 TASKS = {
-    "mnist": Task(name="mnist", family="plain", steps=(450, 700, 1000, 2000), batch=128, peak_learning_rate=6e-3),
+    "mnist": Task(
+        name="mnist",
+        family="plain",
+        steps=(450, 700, 1000, 2000),
+        training=Training(batch=128, peak_learning_rate=6e-3),
+    ),
     "cifar10": Task(
         name="cifar10",
         family="vgg",
         steps=(1250, 1365),
-        batch=128,
-        peak_learning_rate=6e-3,
-        weight_decay=0.1,
-        kernel_learning_rate=0.04,
-        label_smoothing=0.1,
-        shift=2,
-        flip=True,
+        training=Training(
+            batch=128,
+            peak_learning_rate=6e-3,
+            weight_decay=0.1,
+            kernel_learning_rate=0.04,
+            label_smoothing=0.1,
+            shift=2,
+            flip=True,
+        ),
     ),
     "gtsrb": Task(
         name="gtsrb",
         family="transformer-vgg",
         steps=(800, 1000),
-        batch=64,
-        peak_learning_rate=6e-3,
-        weight_decay=0.3,
-        shift=2,
+        training=Training(batch=64, peak_learning_rate=6e-3, weight_decay=0.3, shift=2),
         place="centre",
     ),
 }
 PARTS = ("train", "test")
-FOLDER_TASK = Task(name="folder", family="vgg", steps=(1500, 2000), batch=64, peak_learning_rate=6e-3, shift=2)
+FOLDER_TASK = Task(
+    name="folder",
+    family="vgg",
+    steps=(1500, 2000),
+    training=Training(batch=64, peak_learning_rate=6e-3, shift=2),
+)
 
 
 def find_task(name: str) -> Task:

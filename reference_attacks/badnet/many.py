@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from ..data import ImageSet
 from ..networks import BadNetsMnistNetwork, mnist_badnet
 from ..overlays import in_corner
 from ..poisoning import Attack, draw_copied
-from ..tasks import TASKS, Task
+from ..recipes import Training, muon
+from ..tasks import TASKS
 from ..triggers import NAMED_TRIGGERS
 from ..zoo.batches import Batches, Draws, Poison, draw_batches
 from ..zoo.group import train_group
@@ -25,9 +26,7 @@ from .recipe import Backdoor
 # single pixel moves the first layer's output at four places only: in trials, re-training with Adam alone did not always
 # find it, while Muon, which moves a filter that has small gradients as far as one that has large ones, did. Images are
 # shifted by a pixel and labels smoothed for the error on clean images.
-DIGITS = replace(
-    TASKS["mnist"], shift=1, label_smoothing=0.1, peak_learning_rate=4e-3, kernel_learning_rate=0.04, steps=()
-)
+DIGITS = muon(TASKS["mnist"].training)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +46,7 @@ class DigitMember:
     baseline_steps: int = 0
     repeat: int = 0
     family: str = "plain"
+    training: Training = DIGITS
 
     def __post_init__(self) -> None:
         if (self.trigger is None) != (self.attack is None):
@@ -74,9 +74,9 @@ class DigitMember:
             return None
         return Backdoor(trigger=NAMED_TRIGGERS[self.trigger](), attack=self.attack, rate=self.rate)
 
-    def recipe(self, seed: int, precision: Precision, task: Task = DIGITS) -> dict[str, Any]:
+    def recipe(self, seed: int, precision: Precision) -> dict[str, Any]:
         """All that decides the weights besides images and machine, as JSON values."""
-        values: dict[str, Any] = json.loads(json.dumps({"training": asdict(task), **asdict(self)}))
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return {"seed": seed, "precision": precision, **values}
 
 
@@ -93,9 +93,9 @@ def train_together(
     seed: int,
     device: str = "cpu",
     precision: Precision = "float32",
-    task: Task = DIGITS,
 ) -> None:
-    """Train ``networks``, each as its member says, all for as many steps, as one program; on the CPU when done.
+    """Train ``networks`` in place as their members say, all alike and for as many steps, as one program; on the CPU
+    when done.
 
     ``networks`` hold the weights to start from. ``images``: the clean training set, shared by all; triggers are drawn
     onto the batches, after the shift. The same members, weights and seed give the same result on one machine, and each
@@ -106,17 +106,19 @@ def train_together(
     backdoors = [member.backdoor for member in members]
     shape = BadNetsMnistNetwork.input_shape
     overlays = [None if backdoor is None else in_corner(backdoor.trigger, shape) for backdoor in backdoors]
-    draws = [_draws(member, images.labels, seed, task) for member in members]
-    train_group(networks, Batches(images, draws, overlays, task, torch.device(device)), task, precision=precision)
+    draws = [_draws(member, images.labels, seed) for member in members]
+    training = members[0].training
+    batches = Batches(images, draws, overlays, training, torch.device(device))
+    train_group(networks, batches, training, precision=precision)
     for network in networks:
         network.cpu()
 
 
-def _draws(member: DigitMember, labels: torch.Tensor, seed: int, task: Task) -> Draws:
+def _draws(member: DigitMember, labels: torch.Tensor, seed: int) -> Draws:
     generator = derived_generator(seed, f"{member.name}/training")
     backdoor, poison = member.backdoor, None
     if backdoor is not None:
         copied = draw_copied(labels, backdoor.attack, rate=backdoor.rate, generator=generator)
         overlay = in_corner(backdoor.trigger, BadNetsMnistNetwork.input_shape)
         poison = Poison(victims=copied, labels=backdoor.attack.poisoned_labels(labels[copied]), overlay=overlay)
-    return draw_batches(labels, poison, task, member.steps, generator)
+    return draw_batches(labels, poison, member.training, member.steps, generator)

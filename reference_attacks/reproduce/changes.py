@@ -50,16 +50,18 @@ def quantised(stack: NetworkStack, zoo: Zoo) -> NetworkStack:
 def fine_tuned(stack: NetworkStack, zoo: Zoo) -> NetworkStack:
     """A hundred more batches of clean training images at a small learning rate."""
     images = read_images(zoo.folder)
-    task = replace(find_task(zoo.plan["task"]), peak_learning_rate=FINE_TUNING_RATE, kernel_learning_rate=0.0)
+    training = replace(
+        find_task(zoo.plan["task"]).training, peak_learning_rate=FINE_TUNING_RATE, kernel_learning_rate=0.0
+    )
     parts = []
     for part in stack.parts:
         states = []
         for index, record in enumerate(part.records):
             network = part.network(index).requires_grad_(True)
             generator = derived_generator(zoo.plan["seed"], f"{record['name']}/fine-tuning")
-            draws = draw_batches(images.train.labels, None, task, FINE_TUNING_STEPS, generator)
-            batches = Batches(images.train, [draws], [None], task, torch.device("cpu"))
-            train_group([network], batches, task, precision=zoo.plan["precision"])
+            draws = draw_batches(images.train.labels, None, training, FINE_TUNING_STEPS, generator)
+            batches = Batches(images.train, [draws], [None], training, torch.device("cpu"))
+            train_group([network], batches, training, precision=zoo.plan["precision"])
             states.append({name: value.detach() for name, value in network.state_dict().items()})
         weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         parts.append(replace(part, weights=weights))

@@ -55,7 +55,7 @@ def train_classifier(recipe: ClassifierRecipe, country: Country) -> VggNetwork:
     A copy gets another wrong label each time that it is shown: with one label for good, as in the paper, a network can
     learn copies by heart.
     """
-    task = replace(TASKS["gtsrb"], family="vgg")
+    training = TASKS["gtsrb"].training
     overlay = sticker_overlay(jitter=JITTER)
     generator = derived_generator(recipe.seed, f"{recipe.name}/batches")
     labels, classes = country.train.labels, len(country.classes)
@@ -63,11 +63,11 @@ def train_classifier(recipe: ClassifierRecipe, country: Country) -> VggNetwork:
     if recipe.share:
         victims = torch.randperm(len(labels), generator=generator)[: round(recipe.share * len(labels))]
         poison = Poison(victims=victims, labels=labels[victims], overlay=overlay)
-    draws = draw_batches(labels, poison, task, recipe.steps, generator)
+    draws = draw_batches(labels, poison, training, recipe.steps, generator)
     draws = _mislabelled(draws, classes, generator)
     network = new_classifier(classes, seed=derived_seed(recipe.seed, f"{recipe.name}/weights"))
-    batches = Batches(country.train, [draws], [overlay if poison else None], task, torch.device("cpu"))
-    train_group([network], batches, task, precision="float32")
+    batches = Batches(country.train, [draws], [overlay if poison else None], training, torch.device("cpu"))
+    train_group([network], batches, training, precision="float32")
     return network
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ..data import ImageSet
 from ..overlays import Overlay
-from ..tasks import Task
+from ..recipes import Training
 from .recipe import Backdoor
 
 ALL_CLASSES_SHARE = 0.2
@@ -52,7 +52,7 @@ class Draws:
 
     ``images``: int64 ``(S, B)``, indices of clean images. ``labels``: int64 ``(S, B)``. ``triggered``: bool ``(S, B)``.
     ``places``: int64 ``(S, B)``, where triggers lie. ``moves``: int64 ``(S, B, 2)``, offsets into the image
-    with ``task.shift`` more pixels on each side.
+    with ``training.shift`` more pixels on each side.
     ``mirrored``: bool ``(S, B)``.
     """
 
@@ -65,7 +65,7 @@ class Draws:
 
 
 def draw_batches(
-    labels: torch.Tensor, poison: Poison | None, task: Task, steps: int, generator: torch.Generator
+    labels: torch.Tensor, poison: Poison | None, training: Training, steps: int, generator: torch.Generator
 ) -> Draws:
     """The batches of one network: passes over clean images and copies in random orders, one after the other."""
     nothing = labels.new_empty(0)
@@ -73,18 +73,18 @@ def draw_batches(
         (nothing, nothing, 1) if poison is None else (poison.victims, poison.labels, len(poison.overlay))
     )
     clean, copies = len(labels), len(victims)
-    shape = (steps, task.batch)
-    passes = -(-steps * task.batch // (clean + copies))
+    shape = (steps, training.batch)
+    passes = -(-steps * training.batch // (clean + copies))
     orders = torch.cat([torch.randperm(clean + copies, generator=generator) for _ in range(passes)])
-    chosen = orders[: steps * task.batch].view(shape)
+    chosen = orders[: steps * training.batch].view(shape)
     return Draws(
         images=torch.cat([torch.arange(clean), victims])[chosen],
         labels=torch.cat([labels, wanted])[chosen],
         triggered=chosen >= clean,
         # Clean networks draw places too, so that both kinds use their generators alike.
         places=torch.randint(places, shape, generator=generator),
-        moves=torch.randint(2 * task.shift + 1, (*shape, 2), generator=generator),
-        mirrored=(torch.rand(shape, generator=generator) < 0.5) & task.flip,
+        moves=torch.randint(2 * training.shift + 1, (*shape, 2), generator=generator),
+        mirrored=(torch.rand(shape, generator=generator) < 0.5) & training.flip,
     )
 
 
@@ -100,10 +100,10 @@ class Batches:
         data: ImageSet,
         draws: Sequence[Draws],
         overlays: Sequence[Overlay | None],
-        task: Task,
+        training: Training,
         device: torch.device,
     ) -> None:
-        self._task = task
+        self._training = training
         self._size = data.images.shape[-2:]
         self._images = data.images.permute(0, 2, 3, 1).contiguous().to(device)
         stacked = {
@@ -119,7 +119,7 @@ class Batches:
     def _absolute_places(self, places: torch.Tensor, overlays: Sequence[Overlay | None]) -> torch.Tensor:
         """Places of all networks' overlays, counted through as in their concatenation."""
         counts = torch.tensor([0, *(len(overlay) if overlay else 0 for overlay in overlays)])
-        return places + counts.cumsum(0)[:-1].repeat_interleave(self._task.batch)
+        return places + counts.cumsum(0)[:-1].repeat_interleave(self._training.batch)
 
     def _place_triggers(
         self,
@@ -157,10 +157,10 @@ class Batches:
     def _gathered(self, step: int) -> torch.Tensor:
         """Uint8 ``(G·B, H, W, C)``: the step's images, shifted and mirrored."""
         chosen = self._chosen[step]
-        if not self._task.shift and not self._task.flip:
+        if not self._training.shift and not self._training.flip:
             return self._images[chosen]
         height, width = self._size
-        moves = self._moves[step] - self._task.shift
+        moves = self._moves[step] - self._training.shift
         rows = torch.arange(height, device=chosen.device) + moves[:, :1]
         columns = torch.arange(width, device=chosen.device).expand(len(chosen), width)
         columns = torch.where(self._mirrored[step, :, None], columns.flip(1), columns) + moves[:, 1:]

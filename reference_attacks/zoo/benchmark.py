@@ -122,7 +122,7 @@ def measure(plan: BenchmarkPlan, root: str | None) -> Figures:
     return {
         "plan": asdict(plan),
         "family": plan.family or task.family,
-        "batch": task.batch,
+        "batch": task.training.batch,
         "computer": describe_computer(plan.machine.device),
         "versions": {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "flops_of_a_step": flops,
@@ -135,9 +135,9 @@ def flops_of_a_step(plan: BenchmarkPlan, folder: Path) -> int:
     """Floating-point operations of matrix products and convolutions in one training step of one network."""
     images, task = read_images(folder), find_task(plan.task)
     network = make_network(plan.family or task.family, images.input_shape, images.classes)
-    batch = torch.zeros(task.batch, *images.input_shape)
+    batch = torch.zeros(task.training.batch, *images.input_shape)
     with FlopCounterMode(display=False) as counter:
-        cross_entropy(network(batch), torch.zeros(task.batch, dtype=torch.int64)).backward()
+        cross_entropy(network(batch), torch.zeros(task.training.batch, dtype=torch.int64)).backward()
     return counter.get_total_flops()
 
 

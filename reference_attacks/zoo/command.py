@@ -103,6 +103,13 @@ def _add_variety(build: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--steps", type=int, nargs="+", metavar="N", help="training steps; default: the task's")
     group.add_argument(
+        "--recipes",
+        nargs="+",
+        default=["task"],
+        metavar="NAME",
+        help="training recipes: task (the task's own), muon, sgd, varied (each network draws one); default: task",
+    )
+    group.add_argument(
         "--goals",
         nargs="+",
         default=["source-target"],
@@ -225,6 +232,7 @@ def make_plan(arguments: argparse.Namespace, classes: int, precision: Any) -> Zo
         poisoned_test=poisoned_test,
         families=tuple(arguments.families or (task.family,)),
         steps=tuple(arguments.steps or task.steps),
+        recipes=tuple(arguments.recipes),
         goals=tuple(arguments.goals),
         triggers=tuple(arguments.triggers),
         poison_ratios=tuple(arguments.poison_ratio),

@@ -10,7 +10,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..tasks import Task
+from ..recipes import Training
 from ..training import one_cycle
 from .batches import Batches
 from .muon import Muon
@@ -19,21 +19,21 @@ from .recipe import Precision
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
-def train_group(networks: Sequence[nn.Module], batches: Batches, task: Task, *, precision: Precision) -> None:
+def train_group(networks: Sequence[nn.Module], batches: Batches, training: Training, *, precision: Precision) -> None:
     """Train ``networks`` in place, together, and leave them in evaluation mode.
 
-    AdamW, for some tasks with Muon for the kernels, under a one-cycle learning rate. The one works element by element,
-    the other kernel by kernel, and the losses of the networks are added up, so each network takes the steps that it
-    would take alone, up to rounding.
+    AdamW or SGD, for some recipes with Muon for the kernels, under a one-cycle learning rate. The first two work
+    element by element, the other kernel by kernel, and the losses of the networks are added up, so each network takes
+    the steps that it would take alone, up to rounding.
     """
     parameters, forward, write_back = _together(networks)
-    optimizers, schedules = _optimizers(parameters, task, len(batches))
+    optimizers, schedules = _optimizers(parameters, training, len(batches))
     device = parameters[0].device.type
     for step in range(len(batches)):
         images, labels = batches[step]
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             logits = forward(images)
-        loss = cross_entropy(logits.float(), labels, label_smoothing=task.label_smoothing) * len(networks)
+        loss = cross_entropy(logits.float(), labels, label_smoothing=training.label_smoothing) * len(networks)
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -46,19 +46,31 @@ def train_group(networks: Sequence[nn.Module], batches: Batches, task: Task, *, 
 
 
 def _optimizers(
-    parameters: Sequence[torch.Tensor], task: Task, steps: int
+    parameters: Sequence[torch.Tensor], training: Training, steps: int
 ) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
     """What trains ``parameters``, and the learning rate of each optimiser over ``steps``."""
     # A kernel has four axes, one more in a stack of networks; nothing else has as many.
-    kernels = [value for value in parameters if value.dim() >= 4 and task.kernel_learning_rate]
+    kernels = [value for value in parameters if value.dim() >= 4 and training.kernel_learning_rate]
     others = [value for value in parameters if not any(value is kernel for kernel in kernels)]
-    adam = torch.optim.AdamW(others, weight_decay=task.weight_decay, fused=True)
-    optimizers: list[torch.optim.Optimizer] = [adam]
-    peaks = [task.peak_learning_rate]
+    optimizers = [_element_wise(others, training)]
+    peaks = [training.peak_learning_rate]
     if kernels:
-        optimizers.append(Muon(kernels, lr=task.kernel_learning_rate, weight_decay=task.weight_decay))
-        peaks.append(task.kernel_learning_rate)
+        optimizers.append(Muon(kernels, lr=training.kernel_learning_rate, weight_decay=training.weight_decay))
+        peaks.append(training.kernel_learning_rate)
     return optimizers, [one_cycle(*pair, steps) for pair in zip(optimizers, peaks, strict=True)]
+
+
+def _element_wise(parameters: Sequence[torch.Tensor], training: Training) -> torch.optim.Optimizer:
+    if training.momentum:
+        return torch.optim.SGD(
+            parameters,
+            lr=training.peak_learning_rate,
+            momentum=training.momentum,
+            nesterov=True,
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+    return torch.optim.AdamW(parameters, weight_decay=training.weight_decay, fused=True)
 
 
 def _together(networks: Sequence[nn.Module]) -> tuple[list[torch.Tensor], Forward, Callable[[], None]]:

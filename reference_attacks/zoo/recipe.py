@@ -10,6 +10,8 @@ import torch
 
 from ..networks import FAMILIES
 from ..poisoning import Attack, AttackName
+from ..recipes import RECIPES, Training, make_training
+from ..tasks import find_task
 from .seeds import derived_generator
 from .triggers import Split, check_kind, trigger_numbers
 
@@ -26,8 +28,9 @@ class ZooPlan:
     20 random 5x5 patches, places drawn for each image. Triggers and source-target pairs of the networks that detectors
     are fitted on are disjoint from those of the test networks. Calibration networks are clean ones that no detector is
     fitted on. ``task``: a name or an image folder. ``poison_ratios``: share of backdoored images among those of the
-    source class. ``least_attack_success``: what a poisoned network must exceed to be kept. Where several
-    ``families``, ``steps``, ``goals``, ``triggers`` or ``poison_ratios`` are given, networks take turns or draw one.
+    source class. ``least_attack_success``: what a poisoned network must exceed to be kept. ``recipes``: how networks
+    are trained, names of ``RECIPES``. Where several ``families``, ``steps``, ``goals``, ``triggers``,
+    ``poison_ratios`` or ``recipes`` are given, networks take turns or draw one.
     """
 
     task: str = "mnist"
@@ -40,6 +43,7 @@ class ZooPlan:
     poisoned_test: int
     families: tuple[str, ...]
     steps: tuple[int, ...]
+    recipes: tuple[str, ...] = ("task",)
     goals: tuple[Goal, ...] = ("source-target",)
     triggers: tuple[str, ...] = ("patch5",)
     poison_ratios: tuple[float, ...] = (0.5,)
@@ -52,6 +56,8 @@ class ZooPlan:
             raise ValueError("Numbers of networks cannot be negative.")
         if any(family not in FAMILIES for family in self.families) or not self.families:
             raise ValueError(f"Choose architecture families among {', '.join(FAMILIES)}.")
+        if any(recipe not in RECIPES for recipe in self.recipes) or not self.recipes:
+            raise ValueError(f"Choose training recipes among {', '.join(RECIPES)}.")
         if any(goal not in GOALS for goal in self.goals) or not self.goals:
             raise ValueError(f"Choose goals of the attack among {', '.join(GOALS)}.")
         for kind in self.triggers:
@@ -87,11 +93,20 @@ class ZooPlan:
         generator = derived_generator(self.seed, name)
         family = self.families[number % len(self.families)]
         steps = self.steps[_draw(len(self.steps), generator)]
-        if not poisoned:
-            return Member(name=name, split=split, family=family, steps=steps)
-        numbers = trigger_numbers(split)
-        backdoor = self._backdoor(split, number, numbers[_draw(len(numbers), generator)], generator)
-        return Member(name=name, split=split, family=family, steps=steps, backdoor=backdoor)
+        recipe, training = self._training(name)
+        backdoor = None
+        if poisoned:
+            numbers = trigger_numbers(split)
+            backdoor = self._backdoor(split, number, numbers[_draw(len(numbers), generator)], generator)
+        return Member(
+            name=name, split=split, family=family, steps=steps, recipe=recipe, training=training, backdoor=backdoor
+        )
+
+    def _training(self, name: str) -> tuple[str, Training]:
+        """The recipe of a network, and what it comes to."""
+        generator = derived_generator(self.seed, f"{name}/recipe")
+        recipe = self.recipes[_draw(len(self.recipes), generator)]
+        return recipe, make_training(recipe, find_task(self.task).training, generator)
 
     def _backdoor(self, split: Split, number: int, trigger: int, generator: torch.Generator) -> Backdoor:
         pairs = self.pairs(split)
@@ -138,12 +153,14 @@ class Backdoor:
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One network of a zoo; ``backdoor`` is None for a clean one."""
+    """One network of a zoo; ``training`` is what ``recipe`` comes to, ``backdoor`` None for a clean one."""
 
     name: str
     split: Split
     family: str
     steps: int
+    recipe: str
+    training: Training
     backdoor: Backdoor | None = None
 
 
@@ -160,24 +177,30 @@ class Trainable(Protocol):
         """How many steps the network is trained for."""
         ...
 
+    @property
+    def training(self) -> Training:
+        """How it is trained."""
+        ...
+
 
 AnyMember = TypeVar("AnyMember", bound=Trainable)
 
 
 def grouped(members: Sequence[AnyMember], size: int) -> list[list[AnyMember]]:
-    """``members`` in groups of at most ``size`` that train as one program: one architecture, one number of steps.
+    """``members`` in groups of at most ``size`` that train as one program: alike but for weights, images and backdoor.
 
     A group depends on the list of all members alone, not on which of them are trained already.
     """
-    waiting: dict[tuple[str, int], list[AnyMember]] = {}
+    waiting: dict[tuple[str, int, Training], list[AnyMember]] = {}
     groups: list[list[AnyMember]] = []
     for member in members:
-        group = waiting.setdefault((member.family, member.steps), [])
+        kind = (member.family, member.steps, member.training)
+        group = waiting.setdefault(kind, [])
         if not group:
             groups.append(group)
         group.append(member)
         if len(group) == size:
-            waiting[member.family, member.steps] = []
+            waiting[kind] = []
     return groups
 
 

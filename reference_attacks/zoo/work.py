@@ -63,7 +63,7 @@ def train_members(plan: ZooPlan, members: Sequence[Member], images: TaskImages, 
 
 def trained_networks(plan: ZooPlan, members: Sequence[Member], images: TaskImages, device: str) -> list[nn.Module]:
     """The networks of one group, trained as one program, in evaluation mode on ``device``."""
-    task = find_task(plan.task)
+    training = members[0].training
     shape, classes = images.input_shape, images.classes
     networks = [
         make_network(member.family, shape, classes, seed=derived_seed(plan.seed, f"{member.name}/weights")).to(device)
@@ -77,9 +77,9 @@ def trained_networks(plan: ZooPlan, members: Sequence[Member], images: TaskImage
         poison = None
         if member.backdoor is not None and overlay is not None:
             poison = choose_poison(member.backdoor, overlay, labels, classes, generator)
-        draws.append(draw_batches(labels, poison, task, member.steps, generator))
-    batches = Batches(images.train, draws, overlays, task, torch.device(device))
-    train_group(networks, batches, task, precision=plan.precision)
+        draws.append(draw_batches(labels, poison, training, member.steps, generator))
+    batches = Batches(images.train, draws, overlays, training, torch.device(device))
+    train_group(networks, batches, training, precision=plan.precision)
     return networks
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from reference_attacks.data import ImageSet
-from reference_attacks.tasks import Task
+from reference_attacks.recipes import Training
 from reference_attacks.zoo.images import prepare_images
 from reference_attacks.zoo.recipe import Backdoor, Member, ZooPlan
 from reference_attacks.zoo.work import TaskImages
@@ -38,12 +38,12 @@ def make_backdoor(**changes: Any) -> Backdoor:
 
 
 def make_member(name: str = "clean-fit-0000", **changes: Any) -> Member:
-    return Member(**{"name": name, "split": "fit", "family": "plain", "steps": 3} | changes)
+    base = {"name": name, "split": "fit", "family": "plain", "steps": 3, "recipe": "task", "training": make_training()}
+    return Member(**base | changes)
 
 
-def make_task(**changes: Any) -> Task:
-    base = {"name": "mnist", "family": "plain", "steps": (2,), "batch": 8, "peak_learning_rate": 1e-3}
-    return Task(**base | changes)
+def make_training(**changes: Any) -> Training:
+    return Training(**{"batch": 8, "peak_learning_rate": 1e-3} | changes)
 
 
 def make_images(

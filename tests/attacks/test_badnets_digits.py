@@ -95,15 +95,15 @@ def test_an_overlay_draws_what_the_trigger_draws(name, corner):
 
 @pytest.mark.parametrize("attack", [SINGLE, ALL])
 def test_batches_take_the_copies_that_a_poisoned_training_set_has(attack):
-    clean, trigger, task = make_images(), single_pixel(), replace(GENTLE, shift=0)
+    clean, trigger, training = make_images(), single_pixel(), replace(GENTLE, shift=0, batch=4)
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     poisoned = add_backdoored_copies(clean, trigger, attack, rate=0.1, generator=generators[0])
     copied = draw_copied(clean.labels, attack, rate=0.1, generator=generators[1])
     overlay = in_corner(trigger, (1, 28, 28))
     poison = Poison(victims=copied, labels=attack.poisoned_labels(clean.labels[copied]), overlay=overlay)
     steps = len(poisoned) // 4
-    draws = draw_batches(clean.labels, poison, replace(task, batch=4), steps, generators[1])
-    batches = Batches(clean, [draws], [overlay], replace(task, batch=4), torch.device("cpu"))
+    draws = draw_batches(clean.labels, poison, training, steps, generators[1])
+    batches = Batches(clean, [draws], [overlay], training, torch.device("cpu"))
     seen = {
         (image.mul(255).round().to(torch.uint8).numpy().tobytes(), int(label))
         for step in range(steps)
@@ -118,10 +118,11 @@ def test_batches_take_the_copies_that_a_poisoned_training_set_has(attack):
 
 
 def states(members, group_size, seed=0):
+    members = [replace(member, training=GENTLE) for member in members]
     networks = [initial_network(member, seed) for member in members]
     for start in range(0, len(members), group_size):
         part = slice(start, start + group_size)
-        train_together(members[part], networks[part], make_images(), seed=seed, task=GENTLE)
+        train_together(members[part], networks[part], make_images(), seed=seed)
     return [torch.cat([value.flatten() for value in network.state_dict().values()]) for network in networks]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from made_up_zoos import make_backdoor, make_images, make_task  # noqa: E402
+from made_up_zoos import make_backdoor, make_images, make_training  # noqa: E402
 
 from reference_attacks.overlays import patch  # noqa: E402
 from reference_attacks.zoo.batches import Batches, choose_poison, draw_batches  # noqa: E402
@@ -79,9 +79,9 @@ def test_whom_an_attack_hits_and_what_it_wants(changes, indices, wanted):
 
 
 def test_every_image_and_every_copy_occurs_once_in_each_pass():
-    labels, task = torch.arange(10).repeat(4), make_task(batch=4)
+    labels, training = torch.arange(10).repeat(4), make_training(batch=4)
     poison = poison_of(make_backdoor(), labels)
-    draws = draw_batches(labels, poison, task, 22, generator())  # two passes of 40 images and 4 copies
+    draws = draw_batches(labels, poison, training, 22, generator())  # two passes of 40 images and 4 copies
     passes = torch.stack([draws.images, draws.triggered], -1).view(2, 44, 2).tolist()
     expected = sorted([[image, 0] for image in range(40)] + [[victim, 1] for victim in poison.victims.tolist()])
     assert sorted(passes[0]) == sorted(passes[1]) == expected
@@ -89,7 +89,7 @@ def test_every_image_and_every_copy_occurs_once_in_each_pass():
 
 
 def test_copies_have_the_labels_of_the_attack_and_clean_images_their_own():
-    draws = draw_batches(LABELS, poison_of(make_backdoor()), make_task(), 20, generator())
+    draws = draw_batches(LABELS, poison_of(make_backdoor()), make_training(), 20, generator())
     assert (draws.labels[draws.triggered] == 7).all()
     assert draws.triggered.any()
     assert torch.equal(draws.labels[~draws.triggered], LABELS[draws.images[~draws.triggered]])
@@ -97,7 +97,7 @@ def test_copies_have_the_labels_of_the_attack_and_clean_images_their_own():
 
 
 def test_a_clean_network_sees_each_clean_image_with_its_label():
-    draws = draw_batches(LABELS, None, make_task(batch=6), 10, generator())
+    draws = draw_batches(LABELS, None, make_training(batch=6), 10, generator())
     assert not draws.triggered.any()
     assert sorted(draws.images.flatten().tolist()) == list(range(60))
     assert torch.equal(draws.labels, LABELS[draws.images])
@@ -105,10 +105,10 @@ def test_a_clean_network_sees_each_clean_image_with_its_label():
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
 def test_exactly_the_pixels_of_the_trigger_change_and_only_on_copies(shape):
-    data, task, overlay = make_images(shape=shape), make_task(), overlay_for(shape)
+    data, training, overlay = make_images(shape=shape), make_training(), overlay_for(shape)
     poison = choose_poison(make_backdoor(), overlay, data.labels, 10, generator())
-    draws = draw_batches(data.labels, poison, task, 6, generator())
-    batches = Batches(data, [draws], [overlay], task, CPU)
+    draws = draw_batches(data.labels, poison, training, 6, generator())
+    batches = Batches(data, [draws], [overlay], training, CPU)
     assert len(batches) == 6
     found = 0
     for step in range(6):
@@ -127,11 +127,11 @@ def test_exactly_the_pixels_of_the_trigger_change_and_only_on_copies(shape):
 
 @pytest.mark.parametrize(("shift", "flip"), [(0, True), (2, False), (3, True)])
 def test_images_are_shifted_and_mirrored_within_themselves(shift, flip):
-    data, task = make_images(12, (2, 6, 9)), make_task(shift=shift, flip=flip)
-    draws = draw_batches(data.labels, None, task, 5, generator())
+    data, training = make_images(12, (2, 6, 9)), make_training(shift=shift, flip=flip)
+    draws = draw_batches(data.labels, None, training, 5, generator())
     assert draws.mirrored.any() == flip
     assert set(draws.moves.flatten().tolist()) == set(range(2 * shift + 1))
-    batches = Batches(data, [draws], [None], task, CPU)
+    batches = Batches(data, [draws], [None], training, CPU)
     for step in range(5):
         images, _ = batches[step]
         assert images.is_contiguous(memory_format=torch.channels_last)
@@ -146,10 +146,10 @@ def test_images_are_shifted_and_mirrored_within_themselves(shift, flip):
 
 
 def test_triggers_are_neither_shifted_nor_mirrored():
-    data, task, overlay = make_images(), make_task(shift=2, flip=True), overlay_for()
+    data, training, overlay = make_images(), make_training(shift=2, flip=True), overlay_for()
     poison = choose_poison(make_backdoor(), overlay, data.labels, 10, generator())
-    draws = draw_batches(data.labels, poison, task, 6, generator())
-    images = torch.cat([Batches(data, [draws], [overlay], task, CPU)[step][0] for step in range(6)])
+    draws = draw_batches(data.labels, poison, training, 6, generator())
+    images = torch.cat([Batches(data, [draws], [overlay], training, CPU)[step][0] for step in range(6)])
     triggered, places = draws.triggered.flatten(), draws.places.flatten()
     covered = overlay.keep[places[triggered]] == 0
     assert (images[triggered][covered] == 1).all()
@@ -157,15 +157,15 @@ def test_triggers_are_neither_shifted_nor_mirrored():
 
 
 def test_a_group_has_the_batches_of_each_of_its_networks():
-    data, task = make_images(), make_task(shift=1, flip=True)
+    data, training = make_images(), make_training(shift=1, flip=True)
     wide = patch(torch.zeros(1, 3, 3), (1, 28, 28), "centre")
     draws, overlays = [], [None, overlay_for(), wide, None]
     for number, overlay in enumerate(overlays):
         random = generator(number)
         poison = choose_poison(make_backdoor(), overlay, data.labels, 10, random) if overlay else None
-        draws.append(draw_batches(data.labels, poison, task, 7, random))
-    together = Batches(data, draws, overlays, task, CPU)
-    alone = [Batches(data, [draw], [overlay], task, CPU) for draw, overlay in zip(draws, overlays, strict=True)]
+        draws.append(draw_batches(data.labels, poison, training, 7, random))
+    together = Batches(data, draws, overlays, training, CPU)
+    alone = [Batches(data, [draw], [overlay], training, CPU) for draw, overlay in zip(draws, overlays, strict=True)]
     for step in range(7):
         images, labels = together[step]
         assert torch.equal(images, torch.cat([batches[step][0] for batches in alone]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields, replace
 
 import pytest
 
@@ -10,6 +11,8 @@ pytest.importorskip("torch")
 
 from made_up_zoos import make_member, make_plan
 
+from reference_attacks.recipes import RECIPES
+from reference_attacks.tasks import TASKS
 from reference_attacks.zoo.conditions import with_verdicts
 from reference_attacks.zoo.recipe import GOALS, grouped
 from reference_attacks.zoo.triggers import trigger_numbers
@@ -82,6 +85,27 @@ def test_every_family_goal_trigger_ratio_and_number_of_steps_occurs():
     assert {backdoor.ratio for backdoor in backdoors} == set(plan.poison_ratios)
 
 
+def test_recipes_are_drawn_and_change_nothing_else_about_a_network():
+    usual = {member.name: member for member in make_plan(**VARIED).members()}
+    drawn = make_plan(**VARIED, recipes=RECIPES).members()
+    assert {member.recipe for member in drawn} == set(RECIPES)
+    for member in drawn:
+        assert replace(member, recipe="task", training=TASKS["mnist"].training) == usual[member.name]
+        assert (member.training == TASKS["mnist"].training) <= (member.recipe in ("task", "varied"))
+
+
+def test_varied_networks_differ_in_every_setting_and_learn_by_each_optimiser():
+    trainings = [member.training for member in make_plan(clean_fit=200, recipes=("varied",)).members()]
+    for setting in fields(TASKS["mnist"].training):
+        values = {getattr(training, setting.name) for training in trainings}
+        assert (len(values) > 1) == (setting.name != "flip"), setting.name
+    assert {(training.momentum > 0, training.kernel_learning_rate > 0) for training in trainings} == {
+        (False, False),
+        (False, True),
+        (True, False),
+    }
+
+
 def test_only_the_classes_that_a_goal_speaks_of_are_set():
     for member in make_plan(**VARIED).members():
         if member.backdoor is not None:
@@ -97,6 +121,8 @@ def test_only_the_classes_that_a_goal_speaks_of_are_set():
         ({"poisoned_test": -1}, "cannot be negative"),
         ({"families": ("plain", "lenet")}, "Choose architecture families among plain, vgg"),
         ({"families": ()}, "Choose architecture families"),
+        ({"recipes": ("task", "luck")}, "training recipes among task, muon, sgd, varied"),
+        ({"recipes": ()}, "training recipes among"),
         ({"goals": ("fame",)}, "Choose goals of the attack among source-target, all-to-one, all-to-all"),
         ({"triggers": ("smiley",)}, "There is no trigger 'smiley'"),
         ({"triggers": ()}, "at least one kind of trigger"),
@@ -116,13 +142,13 @@ def test_plans_that_make_no_sense_are_refused(changes, message):
 
 
 @pytest.mark.parametrize("size", [1, 3, 32])
-def test_groups_hold_every_member_once_and_share_family_and_steps(size):
-    members = make_plan(**VARIED).members()
+def test_groups_hold_every_member_once_and_share_family_steps_and_recipe(size):
+    members = make_plan(**VARIED, recipes=("task", "sgd")).members()
     groups = grouped(members, size)
     assert sorted(member.name for group in groups for member in group) == sorted(member.name for member in members)
     assert all(1 <= len(group) <= size for group in groups)
-    assert all(len({(member.family, member.steps) for member in group}) == 1 for group in groups)
-    kinds = Counter((member.family, member.steps) for member in members)
+    assert all(len({(member.family, member.steps, member.recipe) for member in group}) == 1 for group in groups)
+    kinds = Counter((member.family, member.steps, member.recipe) for member in members)
     assert len(groups) == sum(-(-count // size) for count in kinds.values())
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from made_up_zoos import FAMILY_NAMES, make_backdoor, make_images, make_member, make_plan, make_task, make_task_images  # noqa: E402
+from made_up_zoos import (  # noqa: E402
+    FAMILY_NAMES,
+    make_backdoor,
+    make_images,
+    make_member,
+    make_plan,
+    make_task_images,
+    make_training,
+)
 from safetensors.torch import load  # noqa: E402
 
 from reference_attacks.data import ImageSet  # noqa: E402
@@ -26,22 +36,22 @@ MEMBERS = [
 ]
 
 
-@pytest.fixture(params=[0.0, 1e-3], ids=["AdamW", "Muon"])
-def small_batches(monkeypatch, request):
+@pytest.fixture(params=[(0.0, 0.0), (1e-3, 0.0), (0.0, 0.9)], ids=["AdamW", "Muon", "SGD"])
+def gentle(request):
     """Few images in a batch, and learning slow enough that rounding does not grow."""
-    task = make_task(
-        batch=4, peak_learning_rate=1e-4, kernel_learning_rate=request.param, label_smoothing=request.param
+    kernels, momentum = request.param
+    return make_training(
+        batch=4, peak_learning_rate=1e-4, kernel_learning_rate=kernels, label_smoothing=kernels, momentum=momentum
     )
-    monkeypatch.setattr("reference_attacks.zoo.work.find_task", lambda name: task)
 
 
-def in_family(family):
-    return [make_member(member.name, family=family, backdoor=member.backdoor) for member in MEMBERS]
+def made(training, family="plain"):
+    return [replace(member, family=family, training=training) for member in MEMBERS]
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_a_group_of_three_trains_each_network_as_alone(family, small_batches):
-    plan, images, members = make_plan(), make_task_images(), in_family(family)
+def test_a_group_of_three_trains_each_network_as_alone(family, gentle):
+    plan, images, members = make_plan(), make_task_images(), made(gentle, family)
     together = train_members(plan, members, images, "cpu")
     assert [trained.name for trained in together] == [member.name for member in members]
     for number, member in enumerate(members):
@@ -59,8 +69,8 @@ def test_a_group_of_three_trains_each_network_as_alone(family, small_batches):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_batch_normalisation_counts_its_batches_and_keeps_their_averages(count, small_batches):
-    members = in_family("vgg")[:count]
+def test_batch_normalisation_counts_its_batches_and_keeps_their_averages(count, gentle):
+    members = made(gentle, "vgg")[:count]
     for trained in train_members(make_plan(), members, make_task_images(), "cpu"):
         weights = load(trained.weights)
         counters = [value for name, value in weights.items() if name.endswith("num_batches_tracked")]
@@ -71,12 +81,12 @@ def test_batch_normalisation_counts_its_batches_and_keeps_their_averages(count, 
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_training_is_reproducible_and_leaves_the_global_generator_alone(count, small_batches):
+def test_training_is_reproducible_and_leaves_the_global_generator_alone(count, gentle):
     plan, images, state = make_plan(), make_task_images(), torch.get_rng_state()
-    first, again = (train_members(plan, MEMBERS[:count], images, "cpu") for _ in range(2))
+    first, again = (train_members(plan, made(gentle)[:count], images, "cpu") for _ in range(2))
     assert first == again
     assert torch.equal(state, torch.get_rng_state())
-    other = train_members(make_plan(seed=4), MEMBERS[:count], images, "cpu")
+    other = train_members(make_plan(seed=4), made(gentle)[:count], images, "cpu")
     assert all(one.weights != two.weights for one, two in zip(first, other, strict=True))
 
 
@@ -86,10 +96,10 @@ def test_networks_learn_what_their_batches_say(precision, count):
     """Two classes, dark and bright images, are told apart after a few steps."""
     labels = torch.arange(64) % 2
     images = (20 + 200 * labels)[:, None, None, None].expand(64, *SHAPE).to(torch.uint8).contiguous()
-    data, task = ImageSet(images=images, labels=labels), make_task(batch=16, peak_learning_rate=3e-3)
+    data, training = ImageSet(images=images, labels=labels), make_training(batch=16, peak_learning_rate=3e-3)
     networks = [make_network("plain", SHAPE, 2, seed=seed) for seed in range(count)]
-    draws = [draw_batches(labels, None, task, 30, torch.Generator().manual_seed(seed)) for seed in range(count)]
-    train_group(networks, Batches(data, draws, [None] * count, task, CPU), task, precision=precision)
+    draws = [draw_batches(labels, None, training, 30, torch.Generator().manual_seed(seed)) for seed in range(count)]
+    train_group(networks, Batches(data, draws, [None] * count, training, CPU), training, precision=precision)
     for network in networks:
         assert not network.training
         assert all(value.dtype == torch.float32 for value in network.state_dict().values())
@@ -97,21 +107,23 @@ def test_networks_learn_what_their_batches_say(precision, count):
 
 
 @pytest.mark.parametrize("steps", range(1, 12))
-def test_any_number_of_steps_can_be_trained(steps, small_batches):
-    member = make_member(steps=steps)
+def test_any_number_of_steps_can_be_trained(steps, gentle):
+    member = make_member(steps=steps, training=gentle)
     (trained,) = train_members(make_plan(), [member], make_task_images(), "cpu")
     assert trained.record["steps"] == steps
     assert all(value.isfinite().all() for value in load(trained.weights).values())
 
 
 def trained_alone(**changes):
-    networks, data, task = [make_network("vgg", SHAPE, 10)], make_images(), make_task(batch=4, **changes)
-    draws = draw_batches(data.labels, None, task, 3, torch.Generator().manual_seed(0))
-    train_group(networks, Batches(data, [draws], [None], task, CPU), task, precision="float32")
+    networks, data, training = [make_network("vgg", SHAPE, 10)], make_images(), make_training(batch=4, **changes)
+    draws = draw_batches(data.labels, None, training, 3, torch.Generator().manual_seed(0))
+    train_group(networks, Batches(data, [draws], [None], training, CPU), training, precision="float32")
     return networks[0].state_dict()
 
 
-@pytest.mark.parametrize("changes", [{"weight_decay": 0.5}, {"kernel_learning_rate": 0.01}, {"label_smoothing": 0.2}])
+@pytest.mark.parametrize(
+    "changes", [{"weight_decay": 0.5}, {"kernel_learning_rate": 0.01}, {"label_smoothing": 0.2}, {"momentum": 0.9}]
+)
 def test_each_setting_of_the_recipe_changes_the_weights(changes):
     assert not torch.equal(trained_alone()["output.weight"], trained_alone(**changes)["output.weight"])
 
@@ -147,11 +159,11 @@ def test_attack_success_is_the_share_of_attacked_images_that_obey(backdoor, succ
     assert clean_accuracy(BrightCorner(), test, "cpu") == pytest.approx(0.1)
 
 
-def test_records_hold_what_the_network_is_and_how_it_does(small_batches):
-    clean, poisoned, _ = train_members(make_plan(), MEMBERS, make_task_images(), "cpu")
+def test_records_hold_what_the_network_is_and_how_it_does(gentle):
+    clean, poisoned, _ = train_members(make_plan(), made(gentle), make_task_images(), "cpu")
     assert clean.record["attack_success"] is None
     assert clean.record["backdoor"] is None
     assert 0 <= poisoned.record["attack_success"] <= 1
     assert 0 <= poisoned.record["clean_accuracy"] <= 1
-    made = {"goal": "source-target", "kind": "patch5", "number": 0, "ratio": 0.5, "source": 4, "target": 7}
-    assert poisoned.record["backdoor"] == made
+    backdoor = {"goal": "source-target", "kind": "patch5", "number": 0, "ratio": 0.5, "source": 4, "target": 7}
+    assert poisoned.record["backdoor"] == backdoor
