@@ -63,7 +63,7 @@ def features_name(graph: onnx.GraphProto, output: str, display: str) -> str:
         raise NotAssessableError(
             f"{display} has several last layers side by side, so its images have no single features.", remedy=REMEDY
         )
-    return taken[0]
+    return str(taken[0])
 
 
 def _reached_from(graph: onnx.GraphProto, names: Collection[str], *, without: Collection[str]) -> set[str]:

@@ -12,9 +12,9 @@ RANKINGS = ("neighbours", "spectral", "loss", "combined")
 INTRODUCTION = """\
 Training sets of which every poison is known, looked at by `training-data` through the model that was trained on them.
 Each cell of a ranking says which share of the poisons is among its first 1 % / 5 % of the images: no ranking can have
-all of them there where there are more poisons than that. `p` is the p-value of the whole set against the clean samples, after
-the correction for all classes, scores and depths. A set fails at p ≤ 0.01 where this check is the only one that judges,
-and at p ≤ 0.00005 beside the checks of the model. "Success" is the share of triggered test images that get the
+all of them there where there are more poisons than that. `p` is the p-value of the whole set against the clean samples,
+after the correction for all classes, scores and depths. A set fails at p ≤ 0.01 where this check is the only one that
+judges, and at p ≤ 0.00005 beside the checks of the model. "Success" is the share of triggered test images that get the
 attacker's label.
 """
 
