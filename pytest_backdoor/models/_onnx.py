@@ -144,7 +144,7 @@ class OnnxClassifier:
         import numpy as np
 
         rows = [
-            self._scores(*self._run(self._session, [self._output], batch), len(batch))[:count]
+            self._scores(self._run(self._session, [self._output], batch)[0], len(batch))[:count]
             for batch, count in self._batches(images)
         ]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
