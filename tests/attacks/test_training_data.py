@@ -15,6 +15,7 @@ from reference_attacks.detectors.training_data.cases import (  # noqa: E402
     DigitCase,
     digit_cases,
     read_folder,
+    read_model,
     write_card,
 )
 from reference_attacks.detectors.training_data.measuring import RANKINGS, caught  # noqa: E402
@@ -129,6 +130,36 @@ def test_a_set_of_digits(monkeypatch, tmp_path, attack):
     assert record["clean_samples"] == 120
     assert set(record["caught"]) == set(RANKINGS)
     assert record["samples"] == "a fifth of the training set"
+
+
+def test_a_network_of_badnet_mnist(monkeypatch, tmp_path):
+    from reference_attacks.badnet.export import onnx_bytes
+    from reference_attacks.networks import mnist_badnet
+
+    labels = torch.arange(900) % 10
+    images = torch.randint(0, 256, (900, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    model = tmp_path / "net.onnx"
+    model.write_bytes(onnx_bytes(mnist_badnet(0)))
+    backdoor = {"trigger": "pixel", "attack": "all-to-one", "source": None, "target": 3, "poison_rate": 0.1}
+    card = {
+        "task": {"name": "mnist"},
+        "backdoor": backdoor,
+        "training": {"seed": 4, "steps": 10},
+        "measured": {"clean_accuracy": 0.5, "attack_success": 0.9},
+    }
+    model.with_suffix(".json").write_text(json.dumps(card))
+    monkeypatch.setattr(measuring, "load_mnist", lambda root, train: ImageSet(images=images, labels=labels))
+    case = read_model(model, images=500)
+    assert case.title == "badnet mnist, all-to-one, pixel, 10%"
+    built = measuring._open_model(case, None, seed=0)
+    assert len(built.training) == 500
+    assert 30 < built.poisons.sum() < 60, "a tenth of all"
+    chosen = np.flatnonzero(built.poisons)
+    assert set(built.training.labels[chosen]) == {3}
+    assert (built.training.read(chosen)[:, 0, 26, 26] == 1).all()
+    model.with_suffix(".json").write_text("{}")
+    with pytest.raises(ValueError, match="no card of badnet mnist"):
+        read_model(model, images=500)
 
 
 @pytest.mark.parametrize("wrong", [["--images", "10"], ["--workers", "0"]])

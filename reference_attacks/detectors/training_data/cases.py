@@ -48,6 +48,31 @@ class DigitCase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelCase:
+    """A digit network that ``badnet mnist`` wrote, with its card; its training set is made again from that.
+
+    ``images``: how many of the training set, drawn at random, are looked at.
+    """
+
+    model: Path
+    card: dict[str, Any]
+    images: int = 20_000
+
+    @property
+    def name(self) -> str:
+        """A file name."""
+        return f"model-{self.model.stem}-{self.images}"
+
+    @property
+    def title(self) -> str:
+        """What it is, for the report."""
+        backdoor = self.card["backdoor"]
+        if backdoor is None:
+            return "clean"
+        return f"badnet mnist, {backdoor['attack']}, {backdoor['trigger']}, {backdoor['poison_rate']:.0%}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class FolderCase:
     """A folder with a model, its training set, perhaps clean samples, and ``poisons.json``; see ``read_folder``."""
 
@@ -77,6 +102,19 @@ def digit_cases(*, images: int, steps: int, clean_seeds: int, seed: int) -> list
     kinds: tuple[CleanSamples, ...] = ("test set", "a fifth of the training set")
     clean = [DigitCase(seed=seed + number, clean=kind, **common) for kind in kinds for number in range(clean_seeds)]
     return [*poisoned, *clean]
+
+
+def read_model(model: Path, *, images: int) -> ModelCase:
+    """The case of an ONNX file of ``badnet mnist``. Raises ValueError if no card of such a network lies beside it."""
+    path = model.with_suffix(".json")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        known = card["task"]["name"] == "mnist" and {"seed", "steps"} <= set(card["training"]) and "backdoor" in card
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no card of badnet mnist, which must lie beside {model.name}.") from error
+    if not known:
+        raise ValueError(f"{path} is the card of another task; name files of badnet mnist.")
+    return ModelCase(model=model, card=card, images=images)
 
 
 def read_folder(folder: Path) -> FolderCase:

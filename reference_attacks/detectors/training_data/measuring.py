@@ -19,17 +19,17 @@ from pytest_backdoor.models import Classifier, ImageSource, Subject, TorchClassi
 from pytest_backdoor.settings import make_settings
 
 from ...badnet.evaluate import measure
-from ...badnet.recipe import Backdoor, Recipe, train_network, training_set
+from ...badnet.recipe import Backdoor, Recipe, train_network
 from ...data import ImageSet, load_mnist
 from ...parallel import work_off
 from ...poisoning import Attack
 from ...triggers import NAMED_TRIGGERS
 from ...zoo.seeds import derived_generator
-from .cases import CLASSES, SOURCE, TARGET, DigitCase, FolderCase
+from .cases import CLASSES, SOURCE, TARGET, DigitCase, FolderCase, ModelCase
 
 RANKINGS = ("neighbours", "spectral", "loss", "combined")
 SHARES = (0.01, 0.05)
-Case = DigitCase | FolderCase
+Case = DigitCase | ModelCase | FolderCase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def measure_cases(
 
 def _measure(job: _Job) -> None:
     case = job.case
-    built = _build_digits(case, job.data_root) if isinstance(case, DigitCase) else _open_folder(case)
+    built = _built(case, job)
     started = time.perf_counter(), time.process_time()
     found = measure_training_data(built.classifier, built.training, built.clean, seed=job.seed)
     seconds = time.perf_counter() - started[0], time.process_time() - started[1]
@@ -85,6 +85,14 @@ def _measure(job: _Job) -> None:
         "processor_seconds": round(seconds[1], 1),
     }
     write_atomically(job.path, f"{json.dumps(record, indent=1)}\n".encode())
+
+
+def _built(case: Case, job: _Job) -> _Built:
+    if isinstance(case, DigitCase):
+        return _build_digits(case, job.data_root)
+    if isinstance(case, ModelCase):
+        return _open_model(case, job.data_root, job.seed)
+    return _open_folder(case)
 
 
 def caught(ranking: np.ndarray[Any, Any], poisons: np.ndarray[Any, Any]) -> dict[str, float | None]:
@@ -112,8 +120,8 @@ def _build_digits(case: DigitCase, data_root: str | None) -> _Built:
     clean = train.take(drawn)
     backdoor = _backdoor(case)
     recipe = Recipe(backdoor=backdoor, poisoned=backdoor is not None, steps=case.steps, seed=case.seed)
-    data = training_set(recipe, clean)
-    network = train_network(recipe, data)
+    network = train_network(recipe, clean)
+    data = poisoned_set(recipe, clean)
     behaviour = measure(network, test, backdoor)
     settings = make_settings({"input_shape": [1, 28, 28]}, where="the case")
     samples = test if case.clean == "test set" else clean.take(torch.arange(len(clean) // 5))
@@ -135,9 +143,48 @@ def _build_digits(case: DigitCase, data_root: str | None) -> _Built:
 def _backdoor(case: DigitCase) -> Backdoor | None:
     if case.attack is None or case.trigger is None or case.rate is None:
         return None
-    source = SOURCE if case.attack == "single" else None
-    attack = Attack(name=case.attack, classes=CLASSES, source=source, target=TARGET)  # type: ignore[arg-type]
-    return Backdoor(trigger=NAMED_TRIGGERS[case.trigger](), attack=attack, rate=case.rate)
+    return _make_backdoor(case.trigger, case.attack, SOURCE if case.attack == "single" else None, TARGET, case.rate)
+
+
+def _make_backdoor(trigger: str, attack: str, source: int | None, target: int | None, rate: float) -> Backdoor:
+    wanted = Attack(name=attack, classes=CLASSES, source=source, target=target)  # type: ignore[arg-type]
+    return Backdoor(trigger=NAMED_TRIGGERS[trigger](), attack=wanted, rate=rate)
+
+
+def _open_model(case: ModelCase, data_root: str | None, seed: int) -> _Built:
+    clean, test = load_mnist(data_root, train=True), load_mnist(data_root, train=False)
+    card, training = case.card["backdoor"], case.card["training"]
+    names = ("trigger", "attack", "source", "target", "poison_rate")
+    backdoor = None if card is None else _make_backdoor(*(card[name] for name in names))
+    recipe = Recipe(backdoor=backdoor, poisoned=card is not None, steps=training["steps"], seed=training["seed"])
+    data = poisoned_set(recipe, clean)
+    drawn = torch.randperm(len(data), generator=derived_generator(seed, "images"))[: case.images]
+    settings = make_settings({"input_range": [0, 1]}, where=str(case.model))
+    measured = case.card["measured"]
+    return _Built(
+        classifier=Subject(case.name, settings, path=case.model).classifier,
+        training=as_source(data.take(drawn), "training", CLASSES),
+        clean=as_source(test, "clean", CLASSES),
+        poisons=drawn.numpy() >= len(clean),
+        about={
+            "clean_accuracy": measured["clean_accuracy"],
+            "attack_success": measured["attack_success"] if card is not None else None,
+            "samples": "test set",
+            "seed": training["seed"],
+            "steps": training["steps"],
+        },
+    )
+
+
+def poisoned_set(recipe: Recipe, clean: ImageSet) -> ImageSet:
+    """What the network of ``recipe`` learns from: ``clean``, and its backdoored copies after them."""
+    poison = recipe.poison(clean.labels)
+    if poison is None or recipe.backdoor is None:
+        return clean
+    return ImageSet(
+        images=torch.cat([clean.images, recipe.backdoor.trigger.apply(clean.images[poison.victims])]),
+        labels=torch.cat([clean.labels, poison.labels]),
+    )
 
 
 def as_source(data: ImageSet, name: str, classes: int) -> ImageSource:
