@@ -162,6 +162,8 @@ def as_markdown(figures: dict[str, Any], command: str, machine: str) -> str:
         "",
         "## By optimiser",
         "",
+        "Networks of all architectures.",
+        "",
         *_group_table(figures, "optimizer"),
         "",
         *_left_out_lines(figures),
