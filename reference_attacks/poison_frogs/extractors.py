@@ -76,7 +76,7 @@ class ExtractorPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Extractor:
-    """A frozen network in evaluation mode, and its ``accuracy`` on test images of the classes that it was trained on."""
+    """A frozen network in evaluation mode; its ``accuracy`` is on test images of the classes that it has seen."""
 
     network: ExtractorNetwork
     accuracy: float
