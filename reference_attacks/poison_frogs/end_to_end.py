@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save
 from pytest_backdoor.files import write_atomically
 
 from ..data import ImageSet
-from ..networks import SmallAlexNet
 from ..parallel import work_off
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
@@ -47,7 +46,7 @@ class Setting:
     evaluation_images: int = 10_000
     victims: VictimTraining = field(default_factory=VictimTraining)
     crafting: CraftingPlan = field(
-        default_factory=lambda: CraftingPlan(iterations=12_000, similarity=SIMILARITY, learning_rate=1e-3)
+        default_factory=lambda: CraftingPlan(iterations=12_000, similarity=SIMILARITY, learning_rate=1e-2)
     )
 
 

@@ -20,8 +20,11 @@ PROJECTED = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """``training``: the clean training images of all victims. ``test``: all test images. ``evaluated``: at most how many
-    of these the clean accuracy is of."""
+    """What victims are trained and measured on.
+
+    ``training``: the clean training images of all victims. ``test``: all test images. ``evaluated``: of how many of
+    these, at most, the clean accuracy is.
+    """
 
     training: ImageSet
     test: ImageSet

@@ -73,9 +73,7 @@ def train_group_by(
         network.eval()
 
 
-def _optimizers(
-    parameters: Sequence[torch.Tensor], training: Training, steps: int
-) -> Scheduled:
+def _optimizers(parameters: Sequence[torch.Tensor], training: Training, steps: int) -> Scheduled:
     """What trains ``parameters``, and the learning rate of each optimiser over ``steps``."""
     # A kernel has four axes, one more in a stack of networks; nothing else has as many.
     kernels = [value for value in parameters if value.dim() >= 4 and training.kernel_learning_rate]

@@ -1,0 +1,1 @@
+"""``reproduce frogs``: figures of Poison Frogs (2018)."""
