@@ -50,8 +50,8 @@ def train_victims(
 
     One network for each entry of ``poisoned``, None for a control on clean images alone; all must have as many poisons.
     ``generators`` draw each network's batches; images that fill no batch are left out of an epoch. ``on_epoch`` is
-    called after each epoch, with its number, while ``networks`` hold their weights of that moment. Raises ValueError for
-    networks that cannot be trained together, and fewer images than fill a batch.
+    called after each epoch, with its number, while ``networks`` hold their weights of that moment. Raises ValueError
+    for networks that cannot be trained together, and fewer images than fill a batch.
     """
     if len({0 if one is None else len(one.images) for one in poisoned}) > 1:
         raise ValueError("Victims that are trained together have the same number of poisons.")

@@ -34,7 +34,8 @@ def figure_3(results: Values) -> str:
         "the target. In the pictures each network has its own plane (first axis: from the centroid of airplanes to "
         "that of frogs; second: the part of the boundary's normal orthogonal to it), so that the drawn boundary is "
         "exact. Of 50 poisons, the first trial that succeeded is shown (or the last one tried). The paper: one poison "
-        f"is moved back among the frogs and the target stays; 50 watermarked ones take the target along.\n\n{table(head, rows)}"
+        "is moved back among the frogs and the target stays; 50 watermarked ones take the target along.\n\n"
+        f"{table(head, rows)}"
     )
 
 
@@ -99,8 +100,8 @@ def _setting(results: Values) -> str:
     crafting = setting["crafting"]["iterations"]
     return (
         f"Victims are trained on from the clean network by Adam at {victims['learning_rate']:g} for "
-        f"{victims['epochs']} epochs with batches of {victims['batch']}, on {images:,} clean images ({size}) and the poisons; "
-        f"{setting['precision']}. Poisons are crafted in at most {crafting:,} iterations (the paper: 12,000)."
+        f"{victims['epochs']} epochs with batches of {victims['batch']}, on {images:,} clean images ({size}) and the "
+        f"poisons; {setting['precision']}. Poisons are crafted in at most {crafting:,} iterations (the paper: 12,000)."
     )
 
 
