@@ -43,27 +43,29 @@ class SmallAlexNet(nn.Module):
     last hidden layer's 192 units and a bias are the 193 dimensions that the paper speaks of (§4.1). As the tutorial
     (and before it cuda-convnet) does, it sees the central 24x24 of 32x32 pixels.
 
-    Input: float ``(N, C, H, W)`` in [0, 1], H and W at least 24. Output: float ``(N, classes)`` logits.
+    Input: float ``(N, C, H, W)`` in [0, 1]; of smaller images it sees all. Output: float ``(N, classes)`` logits.
     """
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         channels, height, width = input_shape
-        if min(height, width) < CROP:
-            raise ValueError(f"Images of {height}x{width} pixels are too small; enlarge them to {CROP}x{CROP}.")
+        self.crop = min(height, CROP), min(width, CROP)
         self.conv1 = nn.Conv2d(channels, CHANNELS, 5, padding=2)
         self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 5, padding=2)
         self.pool = nn.MaxPool2d(3, 2, 1)
         self.normalise = ChannelNormalisation(CHANNELS)
-        self.fc1 = nn.Linear(CHANNELS * (CROP // 4) ** 2, 384)
+        # Each pool halves, rounding up.
+        rows, columns = (-(-length // 4) for length in self.crop)
+        self.fc1 = nn.Linear(CHANNELS * rows * columns, 384)
         self.fc2 = nn.Linear(384, FEATURES)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(FEATURES, classes)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Float ``(N, 192)``: what the last layer sees."""
-        top, left = ((length - CROP) // 2 for length in images.shape[-2:])
-        seen = (images[..., top : top + CROP, left : left + CROP] - 0.5) * 4
+        rows, columns = self.crop
+        top, left = (images.shape[-2] - rows) // 2, (images.shape[-1] - columns) // 2
+        seen = (images[..., top : top + rows, left : left + columns] - 0.5) * 4
         for convolution in (self.conv1, self.conv2):
             # The maximum of rectified values is the rectified maximum, which has a quarter as many.
             seen = self.normalise(torch.relu(self.pool(convolution(seen))))
