@@ -41,9 +41,9 @@ REDUCED = Scale(
     name="reduced",
     setting=replace(
         FULL.setting,
-        train_images=10_000,
+        train_images=5_000,
         evaluation_images=2_000,
-        crafting=replace(FULL.setting.crafting, iterations=150),
+        crafting=replace(FULL.setting.crafting, iterations=200),
     ),
     trials=30,
     outliers=30,

@@ -113,7 +113,7 @@ def _optimised(
     device: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Images, distances ``(N, 2)`` and iterations, where ``optimised`` after Algorithm 1 from ``marked`` images."""
-    frozen = deepcopy(network).to(device).eval().requires_grad_(False)
+    frozen = deepcopy(network).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     if device != "cpu":
         plan = replace(plan, batch=CRAFTED_AT_ONCE_ON_GPU)
     bases, wanted = marked.to(device), targets.to(device)
