@@ -48,16 +48,16 @@ def summary(records: Sequence[Values]) -> Values | None:
 def rotations(records: Sequence[Values]) -> Values | None:
     """The red part of Figure 2: degrees between the boundaries of victims and controls, None without any victim.
 
-    "final": of each victim after the last epoch. "by_epoch": the mean after each. "final_from_start": of each victim
-    against the network that it started from.
+    "angles": of each victim after the last epoch. "mean_angle_by_epoch": the mean after each epoch.
+    "angles_from_start": of each victim against the network that it started from.
     """
     if not records:
         return None
     turned = [record["rotation"] for record in records]
     return {
-        "final": [one["from_control"][-1] for one in turned],
-        "by_epoch": [fmean(epoch) for epoch in zip(*(one["from_control"] for one in turned), strict=True)],
-        "final_from_start": [one["from_start"][-1] for one in turned],
+        "angles": [one["from_control"][-1] for one in turned],
+        "mean_angle_by_epoch": [fmean(epoch) for epoch in zip(*(one["from_control"] for one in turned), strict=True)],
+        "angles_from_start": [one["from_start"][-1] for one in turned],
     }
 
 

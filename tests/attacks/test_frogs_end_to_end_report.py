@@ -87,9 +87,9 @@ def test_a_summary_counts_successes_with_their_interval(tmp_path: Path):
     assert (found["trials"], found["successes"], found["kept"], found["control_flips"]) == (2, 1, 1, 0)
     assert found["interval"] == pytest.approx((0.0126, 0.9874), abs=1e-4)
     assert rotations(records_of(folder, trials)) == {
-        "final": [0.2, 0.2],
-        "by_epoch": [0.1, 0.2],
-        "final_from_start": [0.4, 0.4],
+        "angles": [0.2, 0.2],
+        "mean_angle_by_epoch": [0.1, 0.2],
+        "angles_from_start": [0.4, 0.4],
     }
 
 
@@ -106,7 +106,7 @@ def test_figure_5_has_every_curve_and_the_outliers(built):
     results = end_to_end.measure_figure_5(settings)
     assert set(results["curves"]) == {"bird to dog, 30 %", "bird to dog, 20 %", "airplane to frog, 30 %"}
     assert results["curves"]["bird to dog, 30 %"]["50"]["trials"] == SMALL.trials
-    assert len(results["rotations"]["final"]) == SMALL.trials + SMALL.outliers
+    assert len(results["rotations"]["angles"]) == SMALL.trials + SMALL.outliers
     assert results["outlier_targets"][0] == {"target": 0, "confidence": 0.4509, "success": True}
     part = end_to_end.PARTS["figure-5"]
     text = part.text(results)
@@ -152,7 +152,7 @@ def test_rotations_are_read_from_what_is_there(built):
     assert end_to_end.measured_rotations(settings) is None
     end_to_end.measure_figure_5(settings)
     before = len(names)
-    assert len(end_to_end.measured_rotations(settings)["final"]) == SMALL.trials + SMALL.outliers
+    assert len(end_to_end.measured_rotations(settings)["angles"]) == SMALL.trials + SMALL.outliers
     assert len(names) == before
 
 
@@ -184,4 +184,4 @@ def test_the_small_experiments(tmp_path: Path):
     assert found["50"]["poison_accuracy"] > 0.5
     assert found["50"]["distance"] < found["50"]["distance_before"]
     assert results["before"]["clean"] > 0.4
-    assert max(results["rotations"]["final"]) < 10
+    assert max(results["rotations"]["angles"]) < 10

@@ -119,9 +119,9 @@ def _rotations(results: Values) -> str:
     if found is None:
         return ""
     return (
-        f"The last layer's boundary between base and target class, {len(found['final'])} victims with 50 poisons: "
-        f"{fmean(found['final']):.2f}° on average (at most {max(found['final']):.2f}°) from that of the network "
-        f"trained on without poisons, {fmean(found['final_from_start']):.2f}° from that of the start. The paper: "
+        f"The last layer's boundary between base and target class, {len(found['angles'])} victims with 50 poisons: "
+        f"{fmean(found['angles']):.2f}° on average (at most {max(found['angles']):.2f}°) from that of the network "
+        f"trained on without poisons, {fmean(found['angles_from_start']):.2f}° from that of the start. The paper: "
         "fractions of a degree."
     )
 
