@@ -28,6 +28,7 @@ from reference_attacks.poison_frogs.experiments import (  # noqa: E402
 from reference_attacks.poison_frogs.summaries import records_of, rotations, summary  # noqa: E402
 from reference_attacks.poison_frogs.trials import Trial  # noqa: E402
 from reference_attacks.reproduce.frogs import end_to_end  # noqa: E402
+from reference_attacks.reproduce.frogs.rotation import end_to_end_rotation  # noqa: E402
 from reference_attacks.reproduce.parts import Settings  # noqa: E402
 from reference_attacks.zoo.machine import Machine  # noqa: E402
 
@@ -149,10 +150,10 @@ def test_figure_3_shows_the_first_attack_that_succeeded(built):
 
 def test_rotations_are_read_from_what_is_there(built):
     settings, names = built
-    assert end_to_end.measured_rotations(settings) is None
+    assert end_to_end_rotation(settings) is None
     end_to_end.measure_figure_5(settings)
     before = len(names)
-    assert len(end_to_end.measured_rotations(settings)["angles"]) == SMALL.trials + SMALL.outliers
+    assert len(end_to_end_rotation(settings)["angles"]) == SMALL.trials + SMALL.outliers
     assert len(names) == before
 
 

@@ -1,1 +1,1 @@
-"""``reproduce frogs``: figures of Poison Frogs (2018)."""
+"""Tables and figures of Poison Frogs (Shafahi et al. 2018), measured again."""

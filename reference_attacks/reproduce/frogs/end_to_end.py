@@ -1,4 +1,4 @@
-"""The end-to-end attack: Figures 3 and 5 and the ablation of Poison Frogs (2018), §4, and Figure 2's red part."""
+"""The end-to-end attack: Figures 3 and 5 and the ablation of Poison Frogs (2018), §4."""
 
 from __future__ import annotations
 
@@ -34,15 +34,6 @@ def folder_of(settings: Settings) -> tuple[EndToEndFolder, Scale]:
     machine = choose_machine(None, settings.workers, None, None)
     scale = choose_scale(machine.device, small=settings.small)
     return open_folder(settings.work, scale, settings.seed, machine), scale
-
-
-def measured_rotations(settings: Settings) -> Values | None:
-    """Degrees by which boundaries turned in the victims that ``settings.work`` holds already, None without any.
-
-    See ``summaries.rotations``. Nothing is trained: Figure 5 does that.
-    """
-    folder, scale = folder_of(settings)
-    return rotations(records_of(folder, [*main_trials(scale), *outlier_trials(scale)]))
 
 
 def measure_figure_3(settings: Settings) -> Values:
