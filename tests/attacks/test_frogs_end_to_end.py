@@ -7,25 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from made_up_zoos import make_images
-from safetensors.torch import save
 
-from reference_attacks.networks import make_network
-from reference_attacks.poison_frogs.crafting import CraftingPlan
-from reference_attacks.poison_frogs.end_to_end import EndToEndFolder, Setting, _grouped
-from reference_attacks.poison_frogs.poison_sets import trial_poisons
-from reference_attacks.poison_frogs.projection import project
-from reference_attacks.poison_frogs.trials import Trial, choose_bases, choose_target
-from reference_attacks.poison_frogs.victims import (
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+from made_up_zoos import make_images  # noqa: E402
+from safetensors.torch import save  # noqa: E402
+
+from reference_attacks.networks import make_network  # noqa: E402
+from reference_attacks.poison_frogs.crafting import CraftingPlan  # noqa: E402
+from reference_attacks.poison_frogs.end_to_end import EndToEndFolder, Setting, _grouped  # noqa: E402
+from reference_attacks.poison_frogs.poison_sets import trial_poisons  # noqa: E402
+from reference_attacks.poison_frogs.projection import project  # noqa: E402
+from reference_attacks.poison_frogs.trials import Trial, choose_bases, choose_target  # noqa: E402
+from reference_attacks.poison_frogs.victims import (  # noqa: E402
     PoisonedSet,
     VictimTraining,
     boundary,
     degrees_between,
     train_victims,
 )
-from reference_attacks.training import as_input, predict
-from reference_attacks.zoo.machine import Machine
+from reference_attacks.training import as_input, predict  # noqa: E402
+from reference_attacks.zoo.machine import Machine  # noqa: E402
 
 SHAPE, CLASSES = (3, 24, 24), 3
 CPU = Machine(device="cpu", workers=1, group=1, precision="float32")
