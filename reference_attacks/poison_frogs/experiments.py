@@ -152,14 +152,18 @@ def ablation(scale: Scale) -> dict[str, list[Trial]]:
 
 def all_trials(scale: Scale) -> list[Trial]:
     """Every trial of the paper's figures, those that decide most first."""
-    points = [
-        trial
-        for curve in curves(scale)
-        for poisons in sorted(curve.counts, reverse=True)
-        for trial in curve.trials(poisons, scale.trials)
+    first, *others = ([curve.trials(count, scale.trials) for count in curve.counts] for curve in curves(scale))
+    lower = random_trials(BIRD_TO_DOG, poisons=POISONS, opacity=LOWER_OPACITY, count=scale.trials)
+    groups = [
+        main_trials(scale),
+        outlier_trials(scale),
+        single_trials(),
+        *first,
+        lower,
+        *ablation(scale).values(),
+        *(trials for curve in others for trials in curve),
     ]
-    left_out = [trial for trials in ablation(scale).values() for trial in trials]
-    return unique([*main_trials(scale), *outlier_trials(scale), *single_trials(), *points, *left_out])
+    return unique([trial for trials in groups for trial in trials])
 
 
 def unique(trials: Sequence[Trial]) -> list[Trial]:
