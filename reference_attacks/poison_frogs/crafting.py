@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,7 +12,7 @@ from .collision import Batch, Features, Similarity, squared_norms
 
 LEVELS = 255
 
-__all__ = ["CraftingPlan", "Features", "Poisons", "craft", "watermarked"]
+__all__ = ["CraftingPlan", "Features", "Poisons", "craft", "measured", "watermarked"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,8 @@ def craft(
     _check(bases, targets, plan)
     similarity = _similarity(features, bases, targets, plan)
     wanted = _all_features(features, targets, plan.batch)
-    images, iterations = torch.empty_like(bases), torch.zeros(len(bases), dtype=torch.int64, device=bases.device)
+    images = torch.empty_like(bases, memory_format=torch.contiguous_format)
+    iterations = torch.zeros(len(bases), dtype=torch.int64, device=bases.device)
     batch, waiting = Batch.empty(features, similarity, plan.learning_rate), 0
     while waiting < len(bases) or len(batch):
         joining = slice(waiting, min(len(bases), waiting + plan.batch - len(batch)))
@@ -98,7 +99,18 @@ def craft(
         images[numbers], iterations[numbers] = crafted, tried
         if on_step:
             on_step(waiting - len(batch))
+    found = measured(features, images, bases, targets, plan)
+    return replace(found, iterations=iterations)
+
+
+def measured(
+    features: Features, images: torch.Tensor, bases: torch.Tensor, targets: torch.Tensor, plan: CraftingPlan
+) -> Poisons:
+    """Distances and objectives of poisons that somebody made, uint8 images as in ``craft``; their iterations are 0."""
+    similarity = _similarity(features, bases, targets, plan)
+    wanted = _all_features(features, targets, plan.batch)
     distances, objectives = _measured(features, images, bases, wanted, similarity, plan.batch)
+    iterations = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     return Poisons(images=images, distances=distances, objectives=objectives, iterations=iterations)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import interpolate
 
 from pytest_backdoor.files import write_atomically
 
@@ -28,21 +29,24 @@ from ..zoo.recipe import Precision
 from ..zoo.seeds import derived_generator, derived_seed
 
 FEATURES = 2048
+SIDE = 128
 
 
 class ExtractorNetwork(nn.Module):
-    """3x3 convolutions and maximum pools, and a wide layer whose ``FEATURES`` units are the features.
+    """A strided convolution of large images, 3x3 convolutions and pools, and a wide layer: ``FEATURES`` features.
+
+    It is trained on small images that are enlarged to ``SIDE`` x ``SIDE``, and used on images of that size. The paper's
+    network sees 299x299 pixels: an attacker has a hundred numbers to change for every feature. A network for 32x32
+    pixels gives three for two, and then poisons hardly collide with anything before they are seen to be changed.
 
     The features are normalised and rectified after their own matrix, not averaged over places: of averages, most
     directions hardly vary, and a last layer on them learns neither all of its images nor a poison in 100 epochs.
-
-    Input: float ``(N, C, 32, 32)`` in [0, 1]. Output: float ``(N, classes)`` logits.
     """
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            convolution(channels, 16, pool=True),
+            convolution(channels, 16, pool=True, stride=4, kernel=7),
             convolution(16, 48, pool=True),
             convolution(48, 96, pool=True),
             convolution(96, 128, pool=True),
@@ -53,14 +57,25 @@ class ExtractorNetwork(nn.Module):
         self.output = nn.Linear(FEATURES, classes)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Float ``(N, FEATURES)``, not negative: the activations of the penultimate layer."""
+        """Float ``(N, C, SIDE, SIDE)`` in [0, 1] to float ``(N, FEATURES)``, not negative: the penultimate layer."""
         found: torch.Tensor = self.wide(self.convolutions(images))
         return found
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images."""
-        logits: torch.Tensor = self.output(self.features(images))
+        """Float ``(N, classes)`` logits of small images, float ``(N, C, H, W)`` in [0, 1], which are enlarged."""
+        logits: torch.Tensor = self.output(self.features(enlarged(images)))
         return logits
+
+
+def enlarged(images: torch.Tensor) -> torch.Tensor:
+    """Float ``(N, C, SIDE, SIDE)`` of float ``(N, C, H, W)``, by bilinear interpolation."""
+    return interpolate(images, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+
+
+def enlarged_set(images: ImageSet, batch: int = 1000) -> ImageSet:
+    """The images, uint8, enlarged and rounded."""
+    large = [(enlarged(as_input(some)) * 255).round().to(torch.uint8) for some in images.images.split(batch)]
+    return ImageSet(images=torch.cat(large).contiguous(), labels=images.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +101,17 @@ class Extractor:
     network: ExtractorNetwork
     accuracy: float
 
+    def prepared(self, images: ImageSet) -> ImageSet:
+        """Images enlarged to ``SIDE`` x ``SIDE``."""
+        return enlarged_set(images)
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Float32 ``(N, C, H, W)`` in [0, 1] to float32 ``(N, FEATURES)``."""
+        """Float32 ``(N, C, SIDE, SIDE)`` in [0, 1] to float32 ``(N, FEATURES)``."""
         return self.network.features(images)
 
     @torch.no_grad()
-    def features_of(self, images: torch.Tensor, batch: int = 500) -> torch.Tensor:
-        """Uint8 ``(N, C, H, W)`` to float32 ``(N, FEATURES)``, in batches."""
+    def features_of(self, images: torch.Tensor, batch: int = 200) -> torch.Tensor:
+        """Uint8 ``(N, C, SIDE, SIDE)`` to float32 ``(N, FEATURES)``, in batches."""
         return torch.cat([self.features(as_input(some)) for some in images.split(batch)])
 
 

@@ -10,7 +10,7 @@ import torch
 
 from ..data import ImageSet
 from ..zoo.seeds import derived_generator
-from .choices import Pairs, draw_pairs, drawn_from_each_class, least_distance, of_classes, without_images_of
+from .choices import Pairs, draw_pairs, drawn_from_each_class, of_classes, small_distance, without_images_of
 from .crafting import CraftingPlan, Poisons, craft
 from .last_layers import (
     Attacks,
@@ -21,9 +21,17 @@ from .last_layers import (
     train_last_layers,
 )
 
+# Of the distance at which the paper stops. At that distance itself, where poison and target are as close as two images
+# of the data set can be, our last layers tell some of them apart.
+STOP_SHARE = 0.5
+
 
 class FeatureExtractor(Protocol):
     """A frozen network, up to its penultimate layer."""
+
+    def prepared(self, images: ImageSet) -> ImageSet:
+        """Images in the size that it takes."""
+        ...
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Float32 ``(N, C, H, W)`` in [0, 1] to float32 ``(N, D)``, differentiable."""
@@ -40,7 +48,7 @@ class TransferPlan:
 
     ``classes``: of the data set, those that the last layer tells apart; targets and bases are of the first two.
     ``training_images``: of each class, at most. ``targets``: of each of the two classes, at most. ``crafting``: where
-    its ``stop_distance`` is None, it is the least distance between training images of different classes.
+    its ``stop_distance`` is None, it is ``STOP_SHARE`` of a small distance between training images.
     """
 
     classes: tuple[int, ...]
@@ -96,7 +104,8 @@ def set_scene(extractor: FeatureExtractor, train: ImageSet, test: ImageSet, plan
     """
     generator = derived_generator(plan.seed, "transfer/images")
     chosen = drawn_from_each_class(of_classes(train, plan.classes), plan.training_images, generator)
-    rest = without_images_of(of_classes(test, plan.classes), chosen)
+    rest = extractor.prepared(without_images_of(of_classes(test, plan.classes), chosen))
+    chosen = extractor.prepared(chosen)
     trained, tested = (FeatureSet(features=extractor.features_of(s.images), labels=s.labels) for s in (chosen, rest))
     clean, other = (_clean_layer(trained, plan, name) for name in ("layers", "other layers"))
     right = predicted(clean.clean_weights, clean.clean_biases, tested.features) == tested.labels
@@ -131,8 +140,8 @@ def stopping(scene: Scene, plan: TransferPlan) -> CraftingPlan:
     """The plan of crafting with a distance to stop at."""
     if plan.crafting.stop_distance is not None:
         return plan.crafting
-    trained = scene.train_features
-    return replace(plan.crafting, stop_distance=least_distance(trained.features, trained.labels))
+    distance = STOP_SHARE * small_distance(scene.train_features.features)
+    return replace(plan.crafting, stop_distance=distance)
 
 
 def attack(extractor: FeatureExtractor, scene: Scene, poisons: torch.Tensor, plan: TransferPlan) -> Outcome:

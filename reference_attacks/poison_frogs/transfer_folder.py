@@ -18,7 +18,7 @@ from pytest_backdoor.files import write_atomically
 from ..data import ImageSet
 from ..zoo.images import prepare_images
 from .crafting import Poisons
-from .extractors import FEATURES, Extractor, ExtractorPlan, build_extractor
+from .extractors import Extractor, ExtractorPlan, build_extractor
 from .transfer import Outcome, Scene, TransferPlan, attack, craft_all, set_scene, stopping
 
 Values = dict[str, Any]
@@ -97,14 +97,16 @@ class TransferFolder:
         extractor = self.extractor(experiment)
         outcome = attack(extractor, scene, poisons.images, experiment.plan)
         return {
-            "features": FEATURES,
             "extractor_accuracy": round(extractor.accuracy, 4),
             "seconds": round(seconds, 1),
             "stop_distance": round(stopping(scene, experiment.plan).stop_distance or 0.0, 4),
-            **_of_scene(scene),
-            **_of_poisons(poisons),
-            **_of_outcome(outcome),
+            **results_of(scene, poisons, outcome),
         }
+
+
+def results_of(scene: Scene, poisons: Poisons, outcome: Outcome) -> Values:
+    """What was measured, as JSON values: one number for each experiment where there are lists."""
+    return {**_of_scene(scene), **_of_poisons(poisons), **_of_outcome(outcome)}
 
 
 def _check_recipe(path: Path, found: Values, experiment: Experiment) -> None:
@@ -114,6 +116,7 @@ def _check_recipe(path: Path, found: Values, experiment: Experiment) -> None:
 
 def _of_scene(scene: Scene) -> Values:
     return {
+        "features": scene.train_features.features.shape[1],
         "training_images": len(scene.train_features.labels),
         "test_images": len(scene.test),
         "clean_accuracy": round(scene.clean_accuracy, 5),

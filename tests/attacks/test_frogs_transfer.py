@@ -37,6 +37,9 @@ class MadeUpExtractor:
     def __init__(self) -> None:
         self.weights = torch.randn(3 * 32 * 32, 200, generator=torch.Generator().manual_seed(0)) / 10
 
+    def prepared(self, images):
+        return images
+
     def features(self, images):
         return torch.relu((images.flatten(1) - 0.5) @ self.weights)
 
@@ -128,9 +131,11 @@ def test_pairs_cross_the_classes_and_targets_differ():
     assert 0 not in pairs.targets
 
 
-def test_least_distance_is_between_classes():
-    features = torch.tensor([[0.0, 0.0], [0.0, 0.1], [3.0, 4.1]])
-    assert choices.least_distance(features, torch.tensor([0, 0, 1])) == pytest.approx(5.0)
+def test_a_small_distance_leaves_duplicates_aside():
+    features = torch.arange(100.0)[:, None] * torch.ones(1, 4)
+    assert choices.small_distance(features) == pytest.approx(2.0, abs=1e-3)
+    features[1] = features[0]
+    assert choices.small_distance(features) == pytest.approx(2.0, abs=1e-3)
 
 
 # Folders
@@ -182,7 +187,8 @@ def test_extractors_have_not_seen_what_is_held_out_and_are_used_again(folder):
     assert built.network.output.out_features == 7
     again = build_extractor(EXTRACTOR, folder.path, folder.data_root, said.append)
     assert len(said) == 1
-    images = class_images(1, 3, 1)
+    images = built.prepared(ImageSet(images=class_images(1, 3, 1), labels=torch.arange(3))).images
+    assert images.shape == (3, 3, 128, 128)
     assert torch.equal(built.features_of(images), again.features_of(images))
     assert not any(parameter.requires_grad for parameter in again.network.parameters())
     record = folder.path / f"{EXTRACTOR.name}.json"
