@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
+from reference_attacks.cli import main  # noqa: E402
 from reference_attacks.poison_frogs.end_to_end import EndToEndFolder  # noqa: E402
 from reference_attacks.poison_frogs.experiments import (  # noqa: E402
     FULL,
@@ -174,6 +175,31 @@ def test_all_trials_are_there_once_and_what_decides_most_comes_first():
     assert trials[30:60] == outlier_trials(REDUCED)
     points = {trial for curve in curves(REDUCED) for count in curve.counts for trial in curve.trials(count, 30)}
     assert points | {trial for row in ablation(REDUCED).values() for trial in row} <= set(trials)
+
+
+def test_the_command_attacks_what_it_is_told_and_says_what_came_of_it(built, tmp_path, capsys):
+    _, names = built
+    options = ["frogs", "end-to-end", "--work", str(tmp_path), "--device", "cpu", "--scale", "small"]
+    assert main([*options, "--target", "airplane", "--base", "frog", "--outliers", "--trials", "3"]) == 0
+    assert names == [f"0-to-6-outlier-{number}-0.30-with-50" for number in range(3)]
+    assert "2 of 3 attacks succeeded (66.7 %, 95 % interval 9.4 to 99.2), with 2,000 clean" in capsys.readouterr().out
+    assert main([*options, "--train-images", "1000", "--trials", "1", "--one-base", "--no-optimisation"]) == 0
+    assert names[3:] == ["2-to-5-random-0-0.30-unoptimised-one-base-with-50"]
+    assert "with 1,000 clean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "cow"], "no class 'cow'"),
+        (["--target", "dog"], "different classes"),
+        (["--trials", "0"], "at least one trial"),
+        (["--poisons", "0"], "at least one poison"),
+    ],
+)
+def test_what_cannot_be_attacked_is_refused(options, message, built, tmp_path, capsys):
+    assert main(["frogs", "end-to-end", "--work", str(tmp_path), *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
