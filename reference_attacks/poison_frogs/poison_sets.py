@@ -14,7 +14,7 @@ from pytest_backdoor.files import write_atomically
 
 from ..data import ImageSet
 from ..networks import SmallAlexNet
-from .crafting import CraftingPlan, craft, watermarked
+from .crafting import CraftingPlan, craft, measured, watermarked
 from .trials import Trial, choose_bases
 
 CRAFTED_AT_ONCE_ON_GPU = 4096
@@ -117,8 +117,7 @@ def _optimised(
     if device != "cpu":
         plan = replace(plan, batch=CRAFTED_AT_ONCE_ON_GPU)
     bases, wanted = marked.to(device), targets.to(device)
-    # A step of size 0 tells the distances of the images as they are.
-    still = craft(frozen.features, bases, wanted, replace(plan, iterations=1, learning_rate=1e-12))
+    still = measured(frozen.features, bases, bases, wanted, plan)
     images, distances = bases.clone(), torch.stack([still.distances, still.distances], dim=1)
     iterations = torch.zeros(len(bases), dtype=torch.int64, device=device)
     if optimised.any():

@@ -20,18 +20,32 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 Scheduled = tuple[Sequence[torch.optim.Optimizer], Sequence[LRScheduler]]
 
 
-def train_group(networks: Sequence[nn.Module], batches: Batches, training: Training, *, precision: Precision) -> None:
+def train_group(
+    networks: Sequence[nn.Module],
+    batches: Batches,
+    training: Training,
+    *,
+    precision: Precision,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
     """Train ``networks`` in place, together, and leave them in evaluation mode.
 
     AdamW or SGD, for some recipes with Muon for the kernels, under a one-cycle learning rate. The first two work
     element by element, the other kernel by kernel, and the losses of the networks are added up, so each network takes
-    the steps that it would take alone, up to rounding.
+    the steps that it would take alone, up to rounding. ``on_step`` is called with the number of steps done.
     """
 
     def optimizers(parameters: Sequence[torch.Tensor]) -> Scheduled:
         return _optimizers(parameters, training, len(batches))
 
-    train_group_by(optimizers, networks, batches, precision=precision, label_smoothing=training.label_smoothing)
+    train_group_by(
+        optimizers,
+        networks,
+        batches,
+        precision=precision,
+        label_smoothing=training.label_smoothing,
+        on_step=on_step,
+    )
 
 
 def train_group_by(
@@ -41,6 +55,7 @@ def train_group_by(
     *,
     precision: Precision,
     label_smoothing: float = 0.0,
+    on_step: Callable[[int], None] | None = None,
     steps_of_epoch: int = 0,
     on_epoch: Callable[[int], None] | None = None,
 ) -> None:
@@ -65,6 +80,8 @@ def train_group_by(
             optimizer.step()
         for schedule in schedules:
             schedule.step()
+        if on_step:
+            on_step(step + 1)
         if on_epoch and (step + 1) % steps_of_epoch == 0:
             write_back()
             on_epoch((step + 1) // steps_of_epoch)
