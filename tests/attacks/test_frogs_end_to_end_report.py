@@ -128,6 +128,9 @@ def test_what_is_not_measured_yet_is_left_out_of_the_report(built, monkeypatch):
     part = end_to_end.PARTS["figure-5"]
     assert part.text(results).count("| bird to dog") == 1
     assert set(part.draw(results)) == {"b"}
+    nothing = end_to_end.measure_figure_3(settings)
+    assert "| yes |" not in end_to_end.PARTS["figure-3"].text(nothing)
+    assert end_to_end.PARTS["figure-3"].draw(nothing) == {}
 
 
 def test_the_ablation_shares_victims_with_figure_5(built):

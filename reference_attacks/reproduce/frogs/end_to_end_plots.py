@@ -20,6 +20,8 @@ SIZES = {"target class": 10, "base class": 10, "poisons": 26, "target": 150}
 def figure_3(results: Values) -> dict[str, bytes]:
     """Features under the clean network (left) and the victim's (right), one row for each attack."""
     attacks = results["attacks"]
+    if not attacks:
+        return {}
     figure = new_figure(9, 4.2 * len(attacks))
     rows = figure.subplots(len(attacks), 2, squeeze=False)
     for row, (name, attack) in zip(rows, attacks.items(), strict=True):
