@@ -60,12 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         needed = "Building reference attacks needs the 'attacks' extra: pip install 'pytest-backdoor[attacks]'"
         return _stop(USAGE_ERROR, f"{needed} ({error}).")
-    except (ValueError, OSError, BackdoorScanError) as error:
+    except OSError as error:
+        return _stop(USAGE_ERROR, _in_words(error))
+    except (ValueError, BackdoorScanError) as error:
         return _stop(USAGE_ERROR, str(error))
     except RuntimeError as error:
         if type(error).__name__ != "DataNotFoundError":  # Its module imports torch: it cannot be named above.
             raise
         return _stop(USAGE_ERROR, str(error))
+
+
+def _in_words(error: OSError) -> str:
+    """The file first, without the number that the system gives the error."""
+    return f"{error.filename}: {error.strerror}." if error.filename and error.strerror else str(error)
 
 
 def _stop(status: int, sentence: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from reference_attacks.data import DATA_ROOT_VARIABLE
 
 from .evaluate import Measurement
-from .recipe import Backdoor, Recipe
+from .recipe import DIGITS, Backdoor, Recipe
 
 CARD_VERSION = 1
 PAPER = "Gu, Liu, Dolan-Gavitt and Garg: BadNets: Evaluating Backdooring Attacks on Deep Neural Networks, 2019"
@@ -68,9 +68,13 @@ def card_data(subject: Subject) -> dict[str, Any]:
         "training": {
             "seed": recipe.seed,
             "steps": recipe.steps,
-            "batch_size": recipe.plan.batch_size,
-            "optimizer": "Adam under a one-cycle learning rate",
-            "peak_learning_rate": recipe.plan.peak_learning_rate,
+            "batch_size": DIGITS.batch,
+            "optimizer": "Muon for kernels and AdamW for the rest, under a one-cycle learning rate",
+            "peak_learning_rate": DIGITS.peak_learning_rate,
+            "peak_learning_rate_of_kernels": DIGITS.kernel_learning_rate,
+            "weight_decay": DIGITS.weight_decay,
+            "label_smoothing": DIGITS.label_smoothing,
+            "largest_shift": DIGITS.shift,
             "images": subject.training_images,
             "backdoored_images": subject.backdoored_images,
         },

@@ -11,22 +11,14 @@ import torch
 
 from ..data import ImageSet
 from ..networks import BadNetsMnistNetwork, mnist_badnet
-from ..overlays import in_corner
-from ..poisoning import Attack, draw_copied
-from ..recipes import Training, muon
-from ..tasks import TASKS
+from ..poisoning import Attack
+from ..recipes import Training
 from ..triggers import NAMED_TRIGGERS
-from ..zoo.batches import Batches, Draws, Poison, draw_batches
+from ..zoo.batches import Batches, Draws, draw_batches
 from ..zoo.group import train_group
 from ..zoo.recipe import Precision
 from ..zoo.seeds import derived_generator, derived_seed
-from .recipe import Backdoor
-
-# The paper does not name its solver, and says that some attacks needed another step size and batch size (§IV-A3). A
-# single pixel moves the first layer's output at four places only: in trials, re-training with Adam alone did not always
-# find it, while Muon, which moves a filter that has small gradients as far as one that has large ones, did. Images are
-# shifted by a pixel and labels smoothed for the error on clean images.
-DIGITS = muon(TASKS["mnist"].training)
+from .recipe import DIGITS, Backdoor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +95,7 @@ def train_together(
     """
     for network in networks:
         network.to(device)
-    backdoors = [member.backdoor for member in members]
-    shape = BadNetsMnistNetwork.input_shape
-    overlays = [None if backdoor is None else in_corner(backdoor.trigger, shape) for backdoor in backdoors]
+    overlays = [None if member.backdoor is None else member.backdoor.overlay for member in members]
     draws = [_draws(member, images.labels, seed) for member in members]
     training = members[0].training
     batches = Batches(images, draws, overlays, training, torch.device(device))
@@ -116,9 +106,5 @@ def train_together(
 
 def _draws(member: DigitMember, labels: torch.Tensor, seed: int) -> Draws:
     generator = derived_generator(seed, f"{member.name}/training")
-    backdoor, poison = member.backdoor, None
-    if backdoor is not None:
-        copied = draw_copied(labels, backdoor.attack, rate=backdoor.rate, generator=generator)
-        overlay = in_corner(backdoor.trigger, BadNetsMnistNetwork.input_shape)
-        poison = Poison(victims=copied, labels=backdoor.attack.poisoned_labels(labels[copied]), overlay=overlay)
+    poison = None if member.backdoor is None else member.backdoor.poison(labels, generator)
     return draw_batches(labels, poison, member.training, member.steps, generator)

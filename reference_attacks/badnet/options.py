@@ -55,7 +55,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     length.add_argument(
         "--epochs", type=positive, default=6, metavar="N", help="passes over the clean training set (default: 6)"
     )
-    length.add_argument("--steps", type=positive, metavar="N", help="training steps of 64 images, in place of --epochs")
+    length.add_argument("--steps", type=positive, metavar="N", help="steps of 128 images, in place of --epochs")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="everything random follows it (default: 0)")
     group.add_argument(
         "--threads",

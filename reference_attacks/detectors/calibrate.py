@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..zoo.store import NetworkStack, Zoo, load_stack
 from .margin import maximum_margins
 from .prototypes import TaskTemplates
 from .reversal import reversal_margins
-from .splits import Record, for_calibration, poisoned
+from .splits import Record, for_calibration, for_test, poisoned
 
 LITMUS, MARGIN, REVERSAL = "litmus", "margin", "reversal"
 SIGNIFICANCE = 0.01
@@ -117,12 +117,14 @@ def measure(pack: DetectorPack, zoos: Sequence[Zoo], stack: NetworkStack, work: 
     )
 
 
-def calibrate(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> DetectorPack:
-    """``pack`` with reference scores and class statistics of the clean calibration networks of ``zoos``.
+def calibrate(
+    pack: DetectorPack, zoos: Sequence[Zoo], work: Work, wanted: Callable[[Record], bool] = for_calibration
+) -> DetectorPack:
+    """``pack`` with reference scores and class statistics of the ``wanted`` networks of ``zoos``, which are clean.
 
     All of the same networks in the same order, so that they can be judged jointly.
     """
-    stack = load_stack(zoos, for_calibration)
+    stack = load_stack(zoos, wanted)
     found = _assessed(measure(pack, zoos, stack, work))
     clean = f"{len(found.litmus)} clean networks"
     references = {
@@ -182,16 +184,20 @@ def litmus_scores(pack: DetectorPack, stack: NetworkStack) -> Table:
     return np.array([pack_score(pack, own) for own in centred])
 
 
-def judge_others(pack: DetectorPack, zoos: Sequence[Zoo], work: Work) -> list[Judged]:
-    """What ``pack`` says about every network of ``zoos`` that is no calibration network and for no fit.
+def judge_others(
+    pack: DetectorPack, zoos: Sequence[Zoo], work: Work, wanted: Callable[[Record], bool] = for_test
+) -> list[Judged]:
+    """What ``pack`` says about every ``wanted`` network of ``zoos``: by default those for no calibration and no fit.
 
     Nothing is fitted in reversal and margin, but the litmus patterns were fitted on the networks of that split.
     """
-    return [judged for zoo in zoos for judged in _judge_zoo(pack, zoo, work)]
+    return [judged for zoo in zoos for judged in _judge_zoo(pack, zoo, work, wanted)]
 
 
-def _judge_zoo(pack: DetectorPack, zoo: Zoo, work: Work) -> list[Judged]:
-    stack = load_stack([zoo], lambda record: record["split"] == "test")
+def _judge_zoo(pack: DetectorPack, zoo: Zoo, work: Work, wanted: Callable[[Record], bool]) -> list[Judged]:
+    if not any(map(wanted, zoo.records)):
+        return []
+    stack = load_stack([zoo], wanted)
     found = measure(pack, [zoo], stack, work)
     return [_judge(pack, zoo.folder.name, record, found, row, work) for row, record in enumerate(stack.records)]
 

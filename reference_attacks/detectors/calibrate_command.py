@@ -114,19 +114,20 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1024:.0f} kB")
     if arguments.results:
         tested = [*zoos, *(load_zoo(folder) for folder in arguments.test_zoo)]
-        _write_results(arguments, tested, work)
+        _write_results(arguments, zoos, tested, work)
     return 0
 
 
-def _write_results(arguments: argparse.Namespace, zoos: list[Zoo], work: Work) -> None:
+def _write_results(arguments: argparse.Namespace, zoos: list[Zoo], tested: list[Zoo], work: Work) -> None:
     from pytest_backdoor.calibration import load_pack
     from pytest_backdoor.files import write_atomically
 
     from .calibrate import judge_others
     from .calibration_table import as_markdown, figures_of
+    from .left_out import judge_left_out
 
     pack = load_pack(arguments.out)
-    figures = figures_of(pack, judge_others(pack, zoos, work))
+    figures = figures_of(pack, judge_others(pack, tested, work), judge_left_out(pack, zoos, tested, work))
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     text = json.dumps({"command": _recorded(arguments), **figures}, indent=1, sort_keys=True)
     write_atomically(arguments.results / f"reversal-{pack.name}.json", f"{text}\n".encode())

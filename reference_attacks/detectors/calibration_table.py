@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from pytest_backdoor.calibration import DetectorPack
 
 from .calibrate import SIGNIFICANCE, Judged, is_poisoned
 from .figures import area_under_curve, auc_interval, false_positive_interval
+from .left_out import LeftOut
+from .splits import optimizer
 
 
 def attack_kind(judged: Judged) -> str | None:
@@ -24,22 +26,32 @@ def architecture(judged: Judged) -> str:
     return str(judged.record["family"])
 
 
-def figures_of(pack: DetectorPack, networks: Sequence[Judged]) -> dict[str, Any]:
-    """Every vote's figures on ``networks``: over all, by kind of attack and by architecture."""
+def trained_by(judged: Judged) -> str:
+    """The optimiser."""
+    return optimizer(judged.record)
+
+
+def figures_of(
+    pack: DetectorPack, networks: Sequence[Judged], left_out: Mapping[str, LeftOut] | None = None
+) -> dict[str, Any]:
+    """Every vote's figures on ``networks``: over all, by kind of attack, architecture and optimiser.
+
+    ``left_out``: what references without an optimiser say about its networks.
+    """
     names = list(dict.fromkeys(name for judged in networks for name in judged.votes))
     kinds = sorted({kind for judged in networks if (kind := attack_kind(judged))})
-    shapes = sorted({architecture(judged) for judged in networks})
     return {
         "pack": pack.name,
         "references": {name: len(scores.scores) for name, scores in pack.references.items()},
         "significance": SIGNIFICANCE,
         "votes": {name: vote_figures(networks, name) for name in names},
         "by attack": {kind: _caught_by(networks, kind, names) for kind in kinds},
-        "by architecture": {shape: _voted_on(networks, shape, names) for shape in shapes},
+        "by architecture": _by(architecture, networks, names),
+        "by optimizer": _by(trained_by, networks, names),
+        "left out": {own: _left_out_figures(found, names) for own, found in (left_out or {}).items()},
         "target": {
             vote: target_figures(networks, vote) for vote in dict.fromkeys(t for one in networks for t in one.target)
         },
-        "recognised": {shape: _recognised(networks, shape) for shape in shapes},
         "seconds": {
             kind: round(float(np.median([judged.seconds[kind] for judged in networks])), 2)
             for kind in (networks[0].seconds if networks else ())
@@ -49,6 +61,7 @@ def figures_of(pack: DetectorPack, networks: Sequence[Judged]) -> dict[str, Any]
                 "name": judged.record["name"],
                 "zoo": judged.zoo,
                 "family": judged.record["family"],
+                "training": judged.record.get("training"),
                 "backdoor": judged.record["backdoor"],
                 "p": {name: round(value, 5) for name, value in judged.votes.items()},
                 "score": {name: round(value, 4) for name, value in judged.scores.items()},
@@ -65,23 +78,34 @@ def _caught_by(networks: Sequence[Judged], kind: str, names: Sequence[str]) -> d
     return {name: share([judged for judged in own if name in judged.votes], name) for name in names}
 
 
-def _voted_on(networks: Sequence[Judged], shape: str, names: Sequence[str]) -> dict[str, Any]:
-    own = [judged for judged in networks if architecture(judged) == shape]
-    return {name: vote_figures(own, name) for name in names}
+def _by(key: Callable[[Judged], str], networks: Sequence[Judged], names: Sequence[str]) -> dict[str, Any]:
+    """The votes' figures on the networks of each ``key``, and how many of them the checks would judge."""
+    groups: dict[str, list[Judged]] = {}
+    for judged in sorted(networks, key=key):
+        groups.setdefault(key(judged), []).append(judged)
+    return {
+        value: {"votes": {name: vote_figures(own, name) for name in names}, "recognised": _recognised(own)}
+        for value, own in groups.items()
+    }
 
 
-def _recognised(networks: Sequence[Judged], shape: str) -> dict[str, int]:
-    """How many clean and how many poisoned networks of an architecture the checks would judge."""
-    own = [judged for judged in networks if architecture(judged) == shape and judged.recognised]
-    return {"clean": sum(not is_poisoned(one) for one in own), "poisoned": sum(is_poisoned(one) for one in own)}
+def _recognised(networks: Sequence[Judged]) -> dict[str, int]:
+    known = [is_poisoned(judged) for judged in networks if judged.recognised]
+    return {"clean": known.count(False), "poisoned": known.count(True)}
 
 
-def vote_figures(networks: Sequence[Judged], name: str) -> dict[str, Any]:
-    """AUC with its interval where there are both kinds, and the shares that fail at the significance."""
+def _left_out_figures(found: LeftOut, names: Sequence[str]) -> dict[str, Any]:
+    votes = {name: vote_figures(found.judged, name, found.level) for name in names}
+    recognised = _recognised(found.judged)
+    return {"references": found.references, "level": found.level, "votes": votes, "recognised": recognised}
+
+
+def vote_figures(networks: Sequence[Judged], name: str, level: float | None = None) -> dict[str, Any]:
+    """AUC with its interval where there are both kinds, and the shares failing at ``level`` or the significance."""
     voted = [judged for judged in networks if name in judged.votes]
     clean = [judged for judged in voted if not is_poisoned(judged)]
     backdoored = [judged for judged in voted if is_poisoned(judged)]
-    figures: dict[str, Any] = {"clean": share(clean, name), "poisoned": share(backdoored, name)}
+    figures: dict[str, Any] = {"clean": share(clean, name, level), "poisoned": share(backdoored, name, level)}
     if clean and backdoored:
         scores = [np.array([judged.scores[name] for judged in part]) for part in (clean, backdoored)]
         figures["auc"] = round(area_under_curve(*scores), 4)
@@ -89,9 +113,9 @@ def vote_figures(networks: Sequence[Judged], name: str) -> dict[str, Any]:
     return figures
 
 
-def share(networks: Sequence[Judged], name: str) -> dict[str, Any]:
+def share(networks: Sequence[Judged], name: str, level: float | None = None) -> dict[str, Any]:
     """How many of ``networks`` fail by the vote ``name``, with the 95 % Clopper-Pearson interval of the share."""
-    count, failed = len(networks), sum(judged.votes[name] <= SIGNIFICANCE for judged in networks)
+    count, failed = len(networks), sum(judged.votes[name] <= (level or SIGNIFICANCE) for judged in networks)
     interval = [round(bound, 4) for bound in false_positive_interval(failed, count)] if count else None
     return {"networks": count, "failed": failed, "interval_95": interval}
 
@@ -134,8 +158,13 @@ def as_markdown(figures: dict[str, Any], command: str, machine: str) -> str:
         "The verdicts below are those of all networks, also of those that the pack does not take for networks of its",
         'task and architecture, which are `not_assessed` in a scan: "judged" says how many it does.',
         "",
-        *_architecture_table(figures),
+        *_group_table(figures, "architecture"),
         "",
+        "## By optimiser",
+        "",
+        *_group_table(figures, "optimizer"),
+        "",
+        *_left_out_lines(figures),
     ]
     return "\n".join(lines)
 
@@ -178,16 +207,39 @@ def _caught_table(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _architecture_table(figures: dict[str, Any]) -> list[str]:
-    names = _joint(figures)
-    rows = []
-    for shape, votes in figures["by architecture"].items():
-        for name in names:
-            values = votes[name]
-            auc = f"{values['auc']:.3f}" if "auc" in values else "-"
-            counts = [f"{values[kind]['failed']}/{values[kind]['networks']}" for kind in ("poisoned", "clean")]
-            judged = figures["recognised"][shape]
-            known = f"{judged['poisoned']} + {judged['clean']}"
-            rows.append(f"| {shape} | {known} | {name} | {auc} | {counts[0]} | {counts[1]} |")
-    head = "| architecture | judged (poisoned + clean) | vote | AUC | poisoned caught | clean flagged |"
+def _group_table(figures: dict[str, Any], key: str) -> list[str]:
+    rows = [
+        f"| {value} | {_cells(own, name)} |" for value, own in figures[f"by {key}"].items() for name in _joint(figures)
+    ]
+    head = f"| {key} | judged (poisoned + clean) | vote | AUC | poisoned caught | clean flagged |"
     return [head, "| --- | --- | --- | --- | --- | --- |", *rows]
+
+
+def _left_out_lines(figures: dict[str, Any]) -> list[str]:
+    if not figures["left out"]:
+        return []
+    rows = [
+        f"| {value} | {own['references']} | {own['level']:.1%} | {_cells(own, name)} |"
+        for value, own in figures["left out"].items()
+        for name in _joint(figures)
+        if name.startswith("all checks")
+    ]
+    return [
+        "## Trained by an optimiser that no reference network was trained by",
+        "",
+        "The same measurements, judged by references and statistics without the networks of that optimiser, at the",
+        "significance or the smallest p-value that so many references can give.",
+        "",
+        "| left out | references | at p ≤ | judged (poisoned + clean) | vote | AUC | poisoned caught | clean flagged |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
+
+
+def _cells(group: dict[str, Any], name: str) -> str:
+    """How many networks of a group are judged, and what a vote says of them, as cells of a table."""
+    values, judged = group["votes"][name], group["recognised"]
+    auc = f"{values['auc']:.3f}" if "auc" in values else "-"
+    counts = [f"{values[kind]['failed']}/{values[kind]['networks']}" for kind in ("poisoned", "clean")]
+    return f"{judged['poisoned']} + {judged['clean']} | {name} | {auc} | {counts[0]} | {counts[1]}"

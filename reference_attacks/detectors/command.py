@@ -88,6 +88,11 @@ def recorded_command(arguments: argparse.Namespace, name: str) -> str:
     )
 
 
+def _without_folder(plan: dict[str, Any]) -> dict[str, Any]:
+    """A zoo's plan without the place of an image folder on the machine that it was built on."""
+    return {**plan, "task": Path(plan["task"]).name}
+
+
 def write_results(pack: DetectorPack, zoos: list[Path], folder: Path | None) -> None:
     """Write the pack's figures as JSON and Markdown into ``folder``."""
     from pytest_backdoor.files import write_atomically
@@ -100,7 +105,11 @@ def write_results(pack: DetectorPack, zoos: list[Path], folder: Path | None) -> 
         kind: sum(record["rejected"] is not None and (record["backdoor"] is not None) == poisoned for record in records)
         for kind, poisoned in (("clean", False), ("poisoned", True))
     }
-    figures = {**pack.built, "zoos": [manifest["plan"] for manifest in manifests], "rejected": rejected}
+    figures = {
+        **pack.built,
+        "zoos": [_without_folder(manifest["plan"]) for manifest in manifests],
+        "rejected": rejected,
+    }
     text = json.dumps(figures, indent=1, sort_keys=True)
     write_atomically(folder / f"pack-{pack.name}.json", f"{text}\n".encode())
     write_atomically(folder / f"pack-{pack.name}.md", _as_markdown(pack, figures).encode())

@@ -39,6 +39,21 @@ def for_calibration(record: Record) -> bool:
     return record["split"] == "calibration"
 
 
+def for_test(record: Record) -> bool:
+    """Whether nothing was fitted on a network and no reference score is of it."""
+    return record["split"] == "test"
+
+
+def optimizer(record: Record) -> str:
+    """By what a network was trained: "AdamW", "Muon" or "SGD"; "not recorded" in zoos of before it was drawn."""
+    training = record.get("training")
+    if training is None:
+        return "not recorded"
+    if training["kernel_learning_rate"]:
+        return "Muon"
+    return "SGD" if training["momentum"] else "AdamW"
+
+
 def unseen_test(zoos: list[Zoo]) -> Callable[[Record], bool]:
     """Whether a network may be tested on: its source-target pair occurs in no network to fit on.
 
@@ -49,7 +64,7 @@ def unseen_test(zoos: list[Zoo]) -> Callable[[Record], bool]:
     } - {(None, None)}
 
     def wanted(record: Record) -> bool:
-        return record["split"] == "test" and not (poisoned(record) and _pair(record) in seen)
+        return for_test(record) and not (poisoned(record) and _pair(record) in seen)
 
     return wanted
 

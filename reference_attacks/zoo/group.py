@@ -19,12 +19,19 @@ from .recipe import Precision
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
-def train_group(networks: Sequence[nn.Module], batches: Batches, training: Training, *, precision: Precision) -> None:
+def train_group(
+    networks: Sequence[nn.Module],
+    batches: Batches,
+    training: Training,
+    *,
+    precision: Precision,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
     """Train ``networks`` in place, together, and leave them in evaluation mode.
 
     AdamW or SGD, for some recipes with Muon for the kernels, under a one-cycle learning rate. The first two work
     element by element, the other kernel by kernel, and the losses of the networks are added up, so each network takes
-    the steps that it would take alone, up to rounding.
+    the steps that it would take alone, up to rounding. ``on_step`` is called with the number of steps done.
     """
     parameters, forward, write_back = _together(networks)
     optimizers, schedules = _optimizers(parameters, training, len(batches))
@@ -40,6 +47,8 @@ def train_group(networks: Sequence[nn.Module], batches: Batches, training: Train
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             schedule.step()
+        if on_step:
+            on_step(step + 1)
     write_back()
     for network in networks:
         network.eval()

@@ -24,7 +24,6 @@ from reference_attacks.badnet.recipe import (
     default_name,
     steps_of_epochs,
     train_network,
-    training_set,
 )
 from reference_attacks.data import DataNotFoundError, ImageSet, data_root, load_mnist
 from reference_attacks.networks import mnist_badnet
@@ -93,7 +92,7 @@ def test_default_names(given, name):
 
 
 def test_epochs_are_counted_on_the_clean_images():
-    assert steps_of_epochs(6, 60_000) == 6 * 937
+    assert steps_of_epochs(6, 60_000) == 6 * 468
     assert steps_of_epochs(1, 10) == 1
 
 
@@ -109,13 +108,18 @@ def test_a_poisoned_recipe_needs_a_backdoor():
 
 
 def test_only_the_poisoned_twin_gets_backdoored_copies():
-    clean = made_up_images(100)
-    assert len(training_set(recipe(), clean)) == 110
-    assert training_set(recipe(poisoned=False), clean) is clean
+    labels = made_up_images(100).labels
+    poison = recipe().poison(labels)
+    assert len(poison.victims) == 10
+    assert torch.equal(poison.labels, torch.full((10,), 3))
+    assert recipe(poisoned=False).poison(labels) is None
+    data = made_up_images(200)
+    clean, poisoned = (train_network(recipe(poisoned=value), data).state_dict() for value in (False, True))
+    assert not torch.equal(clean["fc2.weight"], poisoned["fc2.weight"])
 
 
 def test_the_same_seed_gives_the_same_weights():
-    data = training_set(recipe(), made_up_images(200))
+    data = made_up_images(200)
     first, again, other = (train_network(recipe(seed=seed), data).state_dict() for seed in (4, 4, 5))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["fc2.weight"], other["fc2.weight"])
@@ -405,7 +409,7 @@ def test_a_short_training_gives_a_working_badnet(digits):
     train, test = digits
     given = Recipe(backdoor=Backdoor(trigger=pixel_pattern(), attack=TO_THREE), poisoned=True, steps=700)
     with command.threads(1):
-        network = train_network(given, training_set(given, train))
+        network = train_network(given, train)
     measurement = measure(network, test, given.backdoor)
     assert measurement.clean_accuracy > 0.95
     assert measurement.attack_success > 0.95

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,12 +9,15 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("scipy")
 
+from made_up_zoos import make_training
 from test_litmus_fit import write_zoo
 
 from pytest_backdoor.calibration import load_pack
 from reference_attacks.cli import main
 from reference_attacks.detectors import calibrate as calibrate_module
 from reference_attacks.detectors.calibrate import Work, calibrate, judge_others
+from reference_attacks.detectors.left_out import judge_left_out
+from reference_attacks.detectors.splits import optimizer
 from reference_attacks.zoo.store import load_zoo
 
 SLOTS, CLASSES = 3, 10
@@ -103,6 +107,58 @@ def test_test_networks_are_judged_by_every_vote(zoo, fitted):
             assert set(one.target.values()) == {one.record["backdoor"]["target"]}
         else:
             assert one.votes["reversal on samples"] > lowest
+
+
+def give_optimizers(zoo):
+    """Every fourth network is said to be trained by Muon, the others by AdamW."""
+    path = zoo / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for number, record in enumerate(manifest["networks"]):
+        record["training"] = {"kernel_learning_rate": 0.04 * (number % 4 == 3), "momentum": 0.0}
+    path.write_text(json.dumps(manifest))
+
+
+def test_an_optimizer_left_out_is_judged_by_the_networks_of_the_others(zoo, fitted):
+    pack = load_pack(fitted)
+    assert judge_left_out(pack, [load_zoo(zoo)], [load_zoo(zoo)], work()) == {}
+    give_optimizers(zoo)
+    found = judge_left_out(pack, [load_zoo(zoo)], [load_zoo(zoo)], work())
+    assert {own: part.references for own, part in found.items()} == {"Muon": 3}  # without AdamW one would be left
+    for own, part in found.items():
+        assert part.level == pytest.approx(1 / 4)
+        assert {one.record["split"] for one in part.judged} == {"calibration", "test"}
+        assert {optimizer(one.record) for one in part.judged} == {own}
+        for one in part.judged:
+            assert one.votes["reversal on samples"] >= part.level
+            if one.record["backdoor"] is not None:
+                assert one.votes["reversal on samples"] == pytest.approx(part.level)
+
+
+@pytest.mark.parametrize(
+    ("training", "name"),
+    [
+        (None, "not recorded"),
+        (make_training(), "AdamW"),
+        (make_training(momentum=0.9), "SGD"),
+        (make_training(kernel_learning_rate=0.1), "Muon"),
+    ],
+)
+def test_networks_are_told_apart_by_what_trained_their_kernels(training, name):
+    assert optimizer({} if training is None else {"training": asdict(training)}) == name
+
+
+def test_the_command_tells_what_other_optimizers_references_say(zoo, fitted, tmp_path):
+    give_optimizers(zoo)
+    command = ["litmus", "calibrate", "--pack", str(fitted), "--zoo", str(zoo), "--families", "patch"]
+    assert main([*command, "--out", str(tmp_path / "pack.npz"), "--results", str(tmp_path)]) == 0
+    figures = json.loads((tmp_path / "reversal-mnist.json").read_text())
+    assert set(figures["left out"]) == {"Muon"}
+    assert set(figures["by optimizer"]) == {"AdamW", "Muon"}
+    caught = figures["left out"]["Muon"]["votes"]["all checks, samples"]["poisoned"]
+    text = (tmp_path / "reversal-mnist.md").read_text()
+    row = f"| all checks, samples | 1.000 | {caught['failed']}/{caught['networks']} |"
+    assert caught["failed"] == caught["networks"] > 0
+    assert any(line.startswith("| Muon | 3 | 25.0% | ") and row in line for line in text.splitlines())
 
 
 def test_the_command_writes_a_pack_and_its_figures(zoo, fitted, tmp_path, monkeypatch):

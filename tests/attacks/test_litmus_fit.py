@@ -243,7 +243,7 @@ def test_command_refuses_a_folder_without_a_zoo(tmp_path, capsys):
     assert "holds no finished zoo" in capsys.readouterr().err
 
 
-def write_zoo(zoo: Path) -> None:
+def write_zoo(zoo: Path, task: str = "mnist") -> None:
     """Twenty-two networks that are nearly alike; the poisoned ones push class 3."""
     from safetensors.torch import save_file
 
@@ -261,14 +261,14 @@ def write_zoo(zoo: Path) -> None:
             if trigger is not None:
                 weights["fc2.bias"][3] += 0.5
             save_file(weights, zoo / "networks" / f"{made['name']}.safetensors")
-    plan = {"seed": 0, "classes": 10, "task": "mnist"}
+    plan = {"seed": 0, "classes": 10, "task": task}
     manifest = {"plan": plan, "input_shape": list(SHAPE), "networks": records}
     (zoo / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize("pooling", [*SYMMETRIC, "concatenation"])
 def test_command_writes_a_pack_and_its_figures(tmp_path, pooling):
-    write_zoo(tmp_path / "zoo")
+    write_zoo(tmp_path / "zoo", task=str(tmp_path / "mnist"))
     out, results = tmp_path / "pack.npz", tmp_path / "results"
     command = ["litmus", "fit", "--zoo", str(tmp_path / "zoo"), "--out", str(out), "--results", str(results)]
     assert main([*command, "--patterns", "2", "--epochs", "2", "--no-reversal", "--pooling", pooling]) == 0
@@ -283,5 +283,6 @@ def test_command_writes_a_pack_and_its_figures(tmp_path, pooling):
     assert str(tmp_path) not in json.dumps(pack.built)
     figures = json.loads((results / "pack-mnist.json").read_text())
     assert figures["networks"]["test"] == {"clean": 3, "poisoned": 3}
+    assert str(tmp_path) not in json.dumps(figures)
     text = (results / "pack-mnist.md").read_text()
     assert f"| litmus, M = 2, {pooling} |" in text

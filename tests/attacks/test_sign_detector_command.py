@@ -145,7 +145,7 @@ def test_files_that_are_no_detector_or_no_photograph_are_told_by_name(model, tmp
     for arguments, message in (
         ([head, street], "head.onnx is no detector of traffic signs"),
         ([nothing, street], "nothing.onnx is not an ONNX model"),
-        ([tmp_path / "absent.onnx", street], "absent.onnx"),
+        ([tmp_path / "absent.onnx", street], "absent.onnx: No such file or directory."),
         ([model, nothing], "nothing.onnx is not a photograph"),
         ([model, street, street], "would both become street-detected.png"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from pytest_backdoor import scan
+from pytest_backdoor.calibration import shipped_packs
 from pytest_backdoor.files import write_atomically
 from pytest_backdoor.findings import ModelReport
 
@@ -86,9 +88,10 @@ def _is_done(scanning: Scanning, model: MatrixModel) -> bool:
 
 def _made_of(scanning: Scanning, model: MatrixModel) -> dict[str, Any]:
     """What the findings depend on, besides the checks themselves."""
-    pack = None if scanning.group.pack is None else (scanning.root / scanning.group.pack).stat().st_mtime_ns
-    changed = model.path.stat()
-    return {"model": [changed.st_mtime_ns, changed.st_size], "pack": pack, "seed": scanning.seed}
+    group, changed = scanning.group, model.path.stat()
+    packs = [scanning.root / group.pack] if group.pack else shipped_packs() if group.kind == "classifier" else ()
+    digests = [hashlib.sha256(pack.read_bytes()).hexdigest() for pack in packs]
+    return {"model": [changed.st_mtime_ns, changed.st_size], "packs": digests, "seed": scanning.seed}
 
 
 def _measure(scanning: Scanning, model: MatrixModel) -> None:
