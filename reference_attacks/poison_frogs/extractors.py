@@ -39,8 +39,9 @@ class ExtractorNetwork(nn.Module):
     network sees 299x299 pixels: an attacker has a hundred numbers to change for every feature. A network for 32x32
     pixels gives three for two, and then poisons hardly collide with anything before they are seen to be changed.
 
-    The features are normalised and rectified after their own matrix, not averaged over places: of averages, most
-    directions hardly vary, and a last layer on them learns neither all of its images nor a poison in 100 epochs.
+    The matrix of the wide layer stays as it is drawn; the convolutions are trained through it. Trained, it makes most
+    directions of its features small beside those that tell the classes apart, and then a last layer learns a poison
+    without taking the target with it.
     """
 
     def __init__(self, channels: int, classes: int) -> None:
@@ -51,9 +52,8 @@ class ExtractorNetwork(nn.Module):
             convolution(48, 96, pool=True),
             convolution(96, 128, pool=True),
         )
-        self.wide = nn.Sequential(
-            nn.Flatten(), nn.Linear(128 * 2 * 2, FEATURES, bias=False), nn.BatchNorm1d(FEATURES), nn.ReLU()
-        )
+        drawn = nn.Linear(128 * 2 * 2, FEATURES, bias=False).requires_grad_(False)
+        self.wide = nn.Sequential(nn.Flatten(), drawn, nn.BatchNorm1d(FEATURES, affine=False), nn.ReLU())
         self.output = nn.Linear(FEATURES, classes)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
