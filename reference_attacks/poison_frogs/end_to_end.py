@@ -22,10 +22,11 @@ from ..zoo.machine import Machine
 from ..zoo.seeds import derived_generator
 from .clean_network import clean_network, read_clean_network, stratified
 from .crafting import CraftingPlan
+from .last_layers import angles_between
 from .measuring import Before, Images, clean_accuracy, measure_victim
 from .poison_sets import trial_poisons
 from .trials import Trial, choose_target
-from .victims import PoisonedSet, VictimTraining, boundary, degrees_between, train_victims
+from .victims import PoisonedSet, VictimTraining, boundary, train_victims
 
 TASK = "cifar10"
 # The paper's β for CIFAR-10 is 0.1 (§4.1), which we read as for pixels in [0, 1]: for 192 features and 3,072 numbers in
@@ -196,6 +197,6 @@ def _rotation(trial: Trial, normals: Sequence[torch.Tensor], before: Before) -> 
     controls = before.control_layers.double()
     pairs = zip(normals, controls[:, trial.base_class] - controls[:, trial.target_class], strict=True)
     return {
-        "from_control": [round(degrees_between(normal, control), 4) for normal, control in pairs],
-        "from_start": [round(degrees_between(normal, start), 4) for normal in normals],
+        "from_control": [round(float(angles_between(normal, control)), 4) for normal, control in pairs],
+        "from_start": [round(float(angles_between(normal, start)), 4) for normal in normals],
     }

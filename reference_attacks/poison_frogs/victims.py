@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -118,10 +117,3 @@ def boundary(network: SmallAlexNet, base_class: int, target_class: int) -> torch
     layer = network.output
     rows = torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach().cpu().double()
     return rows[base_class] - rows[target_class]
-
-
-def degrees_between(first: torch.Tensor, second: torch.Tensor) -> float:
-    """The angle between two vectors in degrees, exact for small ones (Figure 2: by how much a boundary turned)."""
-    one, other = first / first.norm(), second / second.norm()
-    # The cosine of a small angle is too close to 1 for its inverse to be exact.
-    return math.degrees(2 * math.atan2(float((one - other).norm()), float((one + other).norm())))

@@ -17,6 +17,7 @@ from safetensors.torch import save  # noqa: E402
 from reference_attacks.networks import make_network  # noqa: E402
 from reference_attacks.poison_frogs.crafting import CraftingPlan  # noqa: E402
 from reference_attacks.poison_frogs.end_to_end import EndToEndFolder, Setting, _grouped  # noqa: E402
+from reference_attacks.poison_frogs.last_layers import angles_between  # noqa: E402
 from reference_attacks.poison_frogs.poison_sets import trial_poisons  # noqa: E402
 from reference_attacks.poison_frogs.projection import project  # noqa: E402
 from reference_attacks.poison_frogs.trials import Trial, choose_bases, choose_target  # noqa: E402
@@ -24,7 +25,6 @@ from reference_attacks.poison_frogs.victims import (  # noqa: E402
     PoisonedSet,
     VictimTraining,
     boundary,
-    degrees_between,
     train_victims,
 )
 from reference_attacks.training import as_input, predict  # noqa: E402
@@ -161,7 +161,7 @@ def test_the_angle_between_boundaries_is_exact_for_small_ones():
     for degrees in (0.0, 1e-5, 30.0, 90.0, 180.0):
         angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
         second = 7 * torch.stack([angle.cos(), angle.sin()])
-        assert degrees_between(first, second) == pytest.approx(degrees, rel=1e-6, abs=1e-9)
+        assert float(angles_between(first, second)) == pytest.approx(degrees, rel=1e-6, abs=1e-9)
 
 
 def test_the_projection_keeps_the_side_of_the_boundary():
