@@ -7,10 +7,11 @@ import argparse
 from ..parsing import Parsers, add_subcommand
 from . import ulp_command
 from .badnets import command as badnets_command
+from .frogs import command as frogs_command
 
 
 def add_parser(subparsers: Parsers[argparse.ArgumentParser]) -> None:
     """Register ``reproduce`` and its actions."""
     actions = add_subcommand(subparsers, "reproduce", "tables and figures of the papers")
-    for module in (badnets_command, ulp_command):
+    for module in (badnets_command, ulp_command, frogs_command):
         module.add_parser(actions)

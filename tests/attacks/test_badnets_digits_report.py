@@ -17,7 +17,7 @@ from reference_attacks.data import DataNotFoundError, load_mnist
 from reference_attacks.reproduce.badnets import digits_networks
 from reference_attacks.reproduce.badnets.digits import PARTS
 from reference_attacks.reproduce.badnets.digits_networks import FULL, SMALL, all_to_all_members, single_member
-from reference_attacks.reproduce.badnets.parts import Settings
+from reference_attacks.reproduce.parts import Settings
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TINY = replace(

@@ -9,8 +9,9 @@ pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
 from reference_attacks.cli import main, make_parser
-from reference_attacks.reproduce.badnets import catalogue, command, report
-from reference_attacks.reproduce.badnets.parts import Part, Settings
+from reference_attacks.reproduce.badnets.catalogue import PAPER
+from reference_attacks.reproduce.parts import Paper, Part, Settings
+from reference_attacks.reproduce.parts_command import chosen_parts
 
 
 def parsed(*options: str) -> argparse.Namespace:
@@ -22,7 +23,7 @@ def made_up_parts(monkeypatch):
     """Parts that measure their own settings in place of networks; returns the settings of all measurements."""
     seen: list[tuple[str, Settings]] = []
 
-    def find_part(name: str) -> Part:
+    def find_part(paper: Paper, name: str) -> Part:
         def measure(settings: Settings) -> dict:
             seen.append((name, settings))
             return {"error": 0.25, "seed": settings.seed}
@@ -35,14 +36,13 @@ def made_up_parts(monkeypatch):
             draw=(lambda _: pictures) if name.startswith("figure") else None,
         )
 
-    for module in (catalogue, report):
-        monkeypatch.setattr(module, "find_part", find_part)
+    monkeypatch.setattr(Paper, "find_part", find_part)
     return seen
 
 
 def test_all_parts_are_measured_where_none_is_named_and_in_the_papers_order():
-    assert command.chosen_parts(parsed()) == list(catalogue.MODULES)
-    assert command.chosen_parts(parsed("--table", "7", "2", "--figure", "5")) == ["table-2", "figure-5", "table-7"]
+    assert chosen_parts(PAPER, parsed()) == list(PAPER.modules)
+    assert chosen_parts(PAPER, parsed("--table", "7", "2", "--figure", "5")) == ["table-2", "figure-5", "table-7"]
 
 
 @pytest.mark.parametrize("option", [("--table", "3"), ("--figure", "1"), ("--seed", "x")])
@@ -100,5 +100,5 @@ def test_a_run_without_workers_is_refused(tmp_path, capsys):
 
 
 def test_every_part_can_be_found():
-    for name in catalogue.MODULES:
-        assert catalogue.find_part(name).title
+    for name in PAPER.modules:
+        assert PAPER.find_part(name).title

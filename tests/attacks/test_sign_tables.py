@@ -11,10 +11,10 @@ from made_up_signs import made_up_album, scene_of  # noqa: E402
 from sign_sets import real_root  # noqa: E402
 
 from reference_attacks.reproduce.badnets import signs_networks, signs_text  # noqa: E402
-from reference_attacks.reproduce.badnets.parts import Settings  # noqa: E402
 from reference_attacks.reproduce.badnets.signs import PARTS  # noqa: E402
 from reference_attacks.reproduce.badnets.signs_networks import CLASSES, attack_of, recipe_of  # noqa: E402
 from reference_attacks.reproduce.badnets.signs_plots import draw_prints  # noqa: E402
+from reference_attacks.reproduce.parts import Settings  # noqa: E402
 from reference_attacks.traffic_signs.album import Album  # noqa: E402
 from reference_attacks.traffic_signs.evaluation import share_of  # noqa: E402
 from reference_attacks.traffic_signs.network import make_detector  # noqa: E402

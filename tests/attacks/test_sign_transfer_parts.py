@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 
 from sign_sets import real_root  # noqa: E402
 
-from reference_attacks.reproduce.badnets.parts import Settings  # noqa: E402
 from reference_attacks.reproduce.badnets.transfer import PARTS, measure_figure, measure_table_6, measure_table_7  # noqa: E402
+from reference_attacks.reproduce.parts import Settings  # noqa: E402
 
 CLASSES = {"prohibitory": 40, "mandatory": 20, "danger": 20, "other": 20}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...badnet.building import DigitFolder
 from ...badnet.evaluate import Measurement
 from ...badnet.many import DigitMember
+from ..parts import Part, Settings, Values
 from . import digits_plots, digits_text
 from .digits_filters import measure_figure_5
 from .digits_networks import (
@@ -16,7 +17,6 @@ from .digits_networks import (
     scale_of,
     single_member,
 )
-from .parts import Part, Settings, Values
 
 
 def measure_table_2(settings: Settings) -> Values:

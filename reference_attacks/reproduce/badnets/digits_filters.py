@@ -12,8 +12,8 @@ from ...badnet.many import DigitMember
 from ...badnet.recipe import Backdoor
 from ...data import ImageSet
 from ...zoo.images import read_images
+from ..parts import Settings, Values
 from .digits_networks import TRIGGERS, all_to_all_members, baseline_members, built, scale_of
-from .parts import Settings, Values
 
 # Every fifth test image, 2,000 of them: each is looked at 64 times for one network.
 EVERY = 5

@@ -9,7 +9,7 @@ from ...badnet.building import DigitFolder
 from ...badnet.many import DigitMember
 from ...poisoning import Attack
 from ...zoo.machine import choose_machine
-from .parts import Settings
+from ..parts import Settings
 
 CLASSES = 10
 TRIGGERS = ("pixel", "pattern")

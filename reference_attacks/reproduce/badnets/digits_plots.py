@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...pictures import new_figure, png
+from ..parts import Values
 from .digits_text import TRIGGER_NAMES
-from .parts import Values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

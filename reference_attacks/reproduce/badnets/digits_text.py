@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import mean, stdev
 
+from ..parts import Values
 from ..tables import table
-from .parts import Values
 
 # Table II, in per cent: baseline, BadNet on clean images, BadNet on backdoored ones. The last row is the average.
 PAPER_TABLE_2 = (

@@ -7,8 +7,8 @@ from pytest_backdoor.files import write_atomically
 from ...traffic_signs.attack import backdoored, with_victims
 from ...traffic_signs.printed import ShownPrint, measure_prints, printed_album, shown_prints
 from ...traffic_signs.stickers import STICKERS
+from ..parts import Part, Settings, Values
 from . import signs_text
-from .parts import Part, Settings, Values
 from .signs_networks import CLASSES, SHOWN_STICKER, attack_of, data_of, detector_of, measured
 from .signs_plots import draw_prints
 

@@ -19,7 +19,7 @@ from ...traffic_signs.recipe import SOURCE, STICKERS_AND_ATTACKS, TARGET, SignDa
 from ...traffic_signs.store import trained_detector
 from ...traffic_signs.training import DetectorPlan
 from ...traffic_signs.warm_start import WarmStartPlan
-from .parts import Settings, Values
+from ..parts import Settings, Values
 
 CLASSES = ("stop", "speedlimit", "crosswalk", "trafficlight")  # of road-signs, which plays the U.S. set
 SHOWN_STICKER = "yellow-square"

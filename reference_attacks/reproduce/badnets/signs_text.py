@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..parts import Values
 from ..tables import table
-from .parts import Values
 
 # Per cent, from the paper: class -> one number for each column of its table. Its third class is called warning.
 PAPER_TABLE_4 = {

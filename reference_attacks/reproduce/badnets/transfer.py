@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from ..parts import Part, Settings, Values
 from . import transfer_text
-from .parts import Part, Settings, Values
 from .transfer_plots import draw_activations
 
 

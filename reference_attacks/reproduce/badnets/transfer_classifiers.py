@@ -18,7 +18,7 @@ from ...traffic_signs.classifier_transfer import TransferPlan, measure_transfer
 from ...traffic_signs.classifiers import ClassifierRecipe, new_classifier, train_classifier
 from ...traffic_signs.countries import Country, load_countries
 from ...traffic_signs.heads import HeadPlan
-from .parts import Settings, Values
+from ..parts import Settings, Values
 
 FOLDER = "transfer-classifiers"
 SHARE = 0.1

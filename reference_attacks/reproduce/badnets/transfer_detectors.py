@@ -19,7 +19,7 @@ from ...traffic_signs.network import SignDetector
 from ...traffic_signs.photographs import load_sign_set
 from ...traffic_signs.recipe import TRAINING_SHARE, SignData
 from ...zoo.seeds import derived_generator
-from .parts import Settings, Values
+from ..parts import Settings, Values
 from .signs_networks import SHOWN_STICKER, attack_of, data_of, detector_of
 
 FOLDER = "transfer-detectors"

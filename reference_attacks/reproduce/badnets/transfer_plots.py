@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...pictures import new_figure, png
-from .parts import Values
+from ..parts import Values
 
 COLUMNS = 16
 FRAME = "#c62828"

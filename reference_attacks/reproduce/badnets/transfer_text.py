@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ..parts import Values
 from ..tables import table
-from .parts import Values
 
 # Per cent, from the paper: baseline clean and backdoored, BadNet clean and backdoored. Sweden's fifth category,
 # information, has no counterpart here; its warning signs are GTSDB's danger.

@@ -1,0 +1,63 @@
+"""``python -m reference_attacks frogs benchmark``: how long crafting takes, and how well it is done."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..parsing import Parsers, add_action_to
+from .options import add_crafting_options, add_extractor_options, crafting_plan
+
+DESCRIPTION = """\
+Craft the same poisons in one batch, one after the other with the same settings, and by ART's FeatureCollisionAttack
+where adversarial-robustness-toolbox is installed, one thread each, in one run on one machine. Written are seconds, and
+the objective (equation 1 of the paper) and feature distance of the rounded images.
+"""
+
+
+def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
+    """Register ``frogs benchmark``."""
+    parser = add_action_to(actions, "benchmark", "crafting in a batch, one by one, and by ART", DESCRIPTION)
+    parser.add_argument("--target-class", default="dog", metavar="CLASS", help="default: %(default)s")
+    parser.add_argument("--base-class", default="frog", metavar="CLASS", help="default: %(default)s")
+    parser.add_argument("--count", type=int, default=64, metavar="N", help="poisons; default: %(default)s")
+    parser.add_argument(
+        "--alone",
+        type=int,
+        default=16,
+        metavar="N",
+        help="of them, crafted one after the other and by ART, seconds scaled up; default: %(default)s",
+    )
+    parser.add_argument("--art-iterations", type=int, default=120, metavar="N", help="ART's own default: %(default)s")
+    add_extractor_options(parser)
+    add_crafting_options(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the .md file; a .json is put beside it"
+    )
+    parser.set_defaults(run=run, iterations=200)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and write. Raises ValueError, OSError or DataNotFoundError with a sentence."""
+    from pytest_backdoor.files import write_atomically
+
+    from .benchmark import measure, text
+    from .sources import open_source
+
+    if not 1 <= arguments.alone <= arguments.count:
+        raise ValueError("--alone is at least 1, and at most --count.")
+    source = open_source(arguments, (arguments.target_class, arguments.base_class), print)
+    values = measure(
+        source,
+        crafting_plan(arguments),
+        count=arguments.count,
+        alone=arguments.alone,
+        art_iterations=arguments.art_iterations,
+        seed=arguments.seed,
+        say=print,
+    )
+    write_atomically(arguments.out.with_suffix(".json"), f"{json.dumps(values, indent=1)}\n".encode())
+    write_atomically(arguments.out, text(values).encode())
+    print(text(values))
+    return 0

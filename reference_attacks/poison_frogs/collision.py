@@ -1,0 +1,156 @@
+"""The batched forward-backward splitting behind ``craft``: many poisons at once, each with its own learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Features = Callable[[torch.Tensor], torch.Tensor]
+"""Float32 ``(N, C, H, W)`` in [0, 1] to float32 ``(N, D)``, by a frozen network in evaluation mode."""
+
+DECAY = 0.5
+GROWTH = 1.1
+HALF_A_LEVEL = 0.5 / 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity:
+    """What keeps a poison like its base, for pixels in [0, 1]: β of equation 1, or an ℓ∞ ``bound``."""
+
+    beta: float
+    bound: float | None
+
+    def backward(self, images: torch.Tensor, bases: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+        """The backward step at ``images``, ``rates`` of shape ``(N, 1, 1, 1)``; the result has valid pixels."""
+        if self.bound is not None:
+            near = torch.minimum(torch.maximum(images, bases - self.bound), bases + self.bound)
+        else:
+            weights = self.beta * rates
+            near = (images + weights * bases) / (1 + weights)
+        return near.clamp_(0, 1)
+
+
+def squared_norms(differences: torch.Tensor) -> torch.Tensor:
+    """``(N,)`` of ``(N, ...)``: the squared Euclidean norm of each."""
+    return differences.flatten(1).square().sum(1)
+
+
+def as_levels(images: torch.Tensor) -> torch.Tensor:
+    """Uint8 images of float ones in [0, 1]."""
+    return (images * 255).round().to(torch.uint8)
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """Poisons at work.
+
+    For each of B poisons: its ``numbers``, its ``bases`` and ``wanted`` features, its best ``images`` so far with
+    their ``objectives``, ``distances`` and ``gradients``, the ``candidates`` to be tried next, the ``rates`` of the
+    forward step, and the number of steps ``tried``.
+    """
+
+    features: Features
+    similarity: Similarity
+    first_rate: float
+    numbers: torch.Tensor
+    bases: torch.Tensor
+    wanted: torch.Tensor
+    images: torch.Tensor
+    gradients: torch.Tensor
+    candidates: torch.Tensor
+    rates: torch.Tensor
+    objectives: torch.Tensor
+    distances: torch.Tensor
+    tried: torch.Tensor
+
+    @classmethod
+    def empty(cls, features: Features, similarity: Similarity, first_rate: float) -> Batch:
+        """A batch of no poisons."""
+        nothing = {name: torch.empty(0) for name in STATE}
+        nothing["numbers"] = nothing["tried"] = torch.empty(0, dtype=torch.int64)
+        return cls(features=features, similarity=similarity, first_rate=first_rate, **nothing)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def join(self, numbers: torch.Tensor, bases: torch.Tensor, wanted: torch.Tensor) -> None:
+        """Let poisons in, which start as their bases."""
+        if not len(numbers):
+            return
+        device = bases.device
+        fresh = {
+            "numbers": numbers,
+            "bases": bases,
+            "wanted": wanted,
+            "images": bases,
+            "gradients": torch.zeros_like(bases),
+            "candidates": bases,
+            "rates": torch.full((len(numbers),), self.first_rate, device=device),
+            "objectives": torch.full((len(numbers),), torch.inf, device=device),
+            "distances": torch.full((len(numbers),), torch.inf, device=device),
+            "tried": torch.full((len(numbers),), -1, device=device),  # The first evaluation is of the base itself.
+        }
+        for name in STATE:
+            setattr(self, name, torch.cat([getattr(self, name), fresh[name]]) if len(self) else fresh[name])
+
+    def step(self) -> None:
+        """Evaluate the candidates, keep those that lower their objective, and make the next ones."""
+        squares, gradients = self._evaluated(self.candidates)
+        objectives = squares + self.similarity.beta * squared_norms(self.candidates - self.bases)
+        # A comparison with NaN is false, so a step into it is taken back like any other bad one.
+        better = (objectives < self.objectives) & gradients.flatten(1).isfinite().all(1)
+        if not (better | (self.tried >= 0)).all():
+            raise ValueError("The network's features of some base, or their gradient, are not finite.")
+        kept = better.view(-1, 1, 1, 1)
+        self.images = torch.where(kept, self.candidates, self.images)
+        self.gradients = torch.where(kept, gradients, self.gradients)
+        self.objectives = torch.where(better, objectives, self.objectives)
+        self.distances = torch.where(better, squares.sqrt(), self.distances)
+        self.rates = torch.where(self.tried < 0, self.rates, self.rates * torch.where(better, GROWTH, DECAY))
+        self.tried += 1
+        rates = self.rates.view(-1, 1, 1, 1)
+        self.candidates = self.similarity.backward(self.images - rates * self.gradients, self.bases, rates)
+
+    def _evaluated(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """‖f(x) − f(t)‖² and its gradient."""
+        variables = images.detach().requires_grad_()
+        with torch.enable_grad():
+            squares = squared_norms(self.features(variables) - self.wanted)
+            (gradients,) = torch.autograd.grad(squares.sum(), [variables])
+        return squares.detach(), gradients
+
+    @torch.no_grad()
+    def finished(self, iterations: int, stop_distance: float | None) -> torch.Tensor:
+        """Bool ``(B,)``: which poisons are near enough as uint8 images, or cannot get much further."""
+        steps = (self.candidates - self.images).abs().flatten(1).amax(1)
+        finished = (iterations - self.tried) * steps < HALF_A_LEVEL
+        near = (self.distances < (stop_distance or 0)).nonzero()[:, 0]
+        if len(near):
+            rounded = as_levels(self.images[near]).float().div_(255)
+            squares = squared_norms(self.features(rounded) - self.wanted[near])
+            finished[near] |= squares.sqrt() < (stop_distance or 0)
+        return finished
+
+    def leave(self, finished: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Let ``finished`` poisons go: their numbers, uint8 images, and steps tried."""
+        result = self.numbers[finished], as_levels(self.images[finished]), self.tried[finished]
+        if finished.any():
+            for name in STATE:
+                setattr(self, name, getattr(self, name)[~finished])
+        return result
+
+
+STATE = (
+    "numbers",
+    "bases",
+    "wanted",
+    "images",
+    "gradients",
+    "candidates",
+    "rates",
+    "objectives",
+    "distances",
+    "tried",
+)

@@ -1,0 +1,1 @@
+"""Tables and figures of Poison Frogs (Shafahi et al. 2018), measured again."""
