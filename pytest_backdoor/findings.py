@@ -61,8 +61,8 @@ class Problem:
 class Finding:
     """The result of one check on one model.
 
-    ``score``: higher is more suspicious; None where the check has no scale. ``p_value``: conformal, in (0, 1], None
-    where nothing was calibrated. ``behavioural``: whether the check looks at what the model does, not at its file.
+    ``score``: higher is more suspicious; None where the check has no scale. ``p_value``: in (0, 1], conformal or
+    exact; None where nothing was calibrated. ``behavioural``: whether the check looks at what the model does.
     ``summary``: one sentence. ``remedy``: what to do next, empty if nothing. ``evidence``: JSON values only; pictures
     are base64-encoded PNG files under keys that end in ``_png``. ``seed``: None where nothing was random. ``problems``:
     what a check of the file found, each with its own remedy.

@@ -30,7 +30,8 @@ DEFAULT_FAMILIES = ("patch", "pixels", "blend", "wave", "warp")
 class ScanSettings:
     """How one model is scanned.
 
-    ``checks``: names of checks, None for all. ``data``: a folder or ``.npz`` of clean samples. ``fpr``: the gate's
+    ``checks``: names of checks, None for all. ``data``: a folder or ``.npz`` of clean samples.
+    ``train_data``: the same of the images that the model was trained on. ``fpr``: the gate's
     false-positive rate, in (0, 1). ``lock``: path of the lock file, None if there is none. ``timeout``: seconds for
     all checks of the model, 0 for no limit. ``memory``: MB that the scan may allocate, 0 for no limit. ``seed``:
     everything random comes from it. ``device``: cpu, cuda, cuda:1 or mps.
@@ -46,6 +47,7 @@ class ScanSettings:
 
     checks: tuple[str, ...] | None = None
     data: str | None = None
+    train_data: str | None = None
     fpr: float = 0.01
     lock: str | None = None
     allow_unverified: bool = False
@@ -225,6 +227,7 @@ def _factory(value: Any) -> str:
 _VALIDATORS: dict[str, Callable[[Any], Any]] = {
     "checks": _names,
     "data": _path,
+    "train_data": _path,
     "fpr": _rate,
     "lock": _path,
     "allow_unverified": _flag,

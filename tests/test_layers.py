@@ -39,7 +39,14 @@ USES_TORCH = (
     "checks/reversal/_ways",
 )
 # Imported by the check when it needs them, and made of numpy.
-USES_NUMPY = tuple(f"checks/reversal/_{name}" for name in ("arm", "candidates", "gradient_free", "queries"))
+USES_NUMPY = (
+    *(f"checks/reversal/_{name}" for name in ("arm", "candidates", "gradient_free", "queries")),
+    "checks/training_data/_c",
+    "checks/training_data/_e",
+    "checks/training_data/_neighbours",
+    "checks/training_data/_pool",
+    "checks/training_data/_s",
+)
 
 
 def imports(tree: ast.AST, module: Path, *, at_import: bool) -> Iterator[str]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from ..errors import SettingsError
 
 if TYPE_CHECKING:
+    from ..settings import ScanSettings
     from ._base import Check
 
 GROUP = "pytest_backdoor.checks"
-CHEAPEST_FIRST = ("provenance", "litmus", "margin", "reversal")
+TRAINING_DATA = "training-data"
+CHEAPEST_FIRST = ("provenance", "litmus", "margin", "reversal", TRAINING_DATA)
 
 
 @cache
@@ -32,6 +34,15 @@ def check_names(wanted: tuple[str, ...] | None = None) -> tuple[str, ...]:
     if unknown:
         raise SettingsError(f"There is no check named {', '.join(unknown)}; installed: {', '.join(installed)}.")
     return tuple(name for name in installed if wanted is None or name in wanted)
+
+
+def planned_checks(settings: ScanSettings) -> tuple[str, ...]:
+    """The checks of a scan with ``settings``: the wanted ones, else all that apply.
+
+    The check of the training set applies where there is one. Raises as ``check_names``.
+    """
+    left_out = {TRAINING_DATA} if settings.checks is None and settings.train_data is None else set()
+    return tuple(name for name in check_names(settings.checks) if name not in left_out)
 
 
 def load_check(name: str) -> Check:

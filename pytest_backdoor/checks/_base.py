@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ..calibration import DetectorPack, ObjectDetectorPack
 
 MOST_SAMPLES = 2000
+# Of the false-positive rate, for the check of the training set. Nothing keeps its p-values from being tiny, while those
+# of the other checks cannot fall below 1 / (1 + n) for n clean reference models: 100 still support what is left.
+DATA_SHARE = 0.005
 
 
 class Cost(StrEnum):
@@ -54,22 +57,33 @@ class Context:
     """What a check may use beside the subject.
 
     ``root``: the folder that relative settings start from. ``behavioural_checks``: the names of the behavioural checks
-    that the scan plans, among which the false-positive rate is shared out.
+    that the scan plans, among which the false-positive rate is shared out. ``judges_data``: whether the scan plans to
+    judge the training set, too.
     """
 
     settings: ScanSettings
     root: Path
     behavioural_checks: tuple[str, ...]
+    judges_data: bool = False
+
+    @property
+    def data_significance(self) -> float:
+        """The p-value at or below which the check of the training set fails: its share of the ``fpr``.
+
+        All of it if no behavioural check is planned, else ``DATA_SHARE`` (Bonferroni with unequal weights).
+        """
+        return self.settings.fpr * (DATA_SHARE if self.behavioural_checks else 1.0)
 
     @property
     def significance(self) -> float:
         """The p-value at or below which a behavioural check fails.
 
-        The ``fpr``, shared out among the behavioural checks of third parties, each for itself, and all that are judged
-        by a detector pack, which are judged jointly.
+        The ``fpr``, less the share of the check of the training set where that judges, shared out among the behavioural
+        checks of third parties, each for itself, and all that are judged by a detector pack, which are judged jointly.
         """
         apart = len(self.behavioural_checks) - len(self._judged_jointly)
-        return self.settings.fpr / max(1, apart + bool(self._judged_jointly))
+        rate = self.settings.fpr * (1 - DATA_SHARE * self.judges_data)
+        return rate / max(1, apart + bool(self._judged_jointly))
 
     def planned_components(self) -> tuple[str, ...]:
         """The names of all scores that the planned checks ask for, of which a detector pack may know some."""

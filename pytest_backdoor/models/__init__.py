@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._classifier import Classifier
 from ._detector import Detections, Detector, RegionLogits, Regions
+from ._image_sources import ImageSource, open_images
 from ._inference import FEWEST_SAMPLES
 from ._onnx_detector import overlaps
 from ._photographs import load_photographs
@@ -19,6 +20,7 @@ __all__ = [
     "Classifier",
     "Detections",
     "Detector",
+    "ImageSource",
     "RegionLogits",
     "Regions",
     "Samples",
@@ -26,5 +28,6 @@ __all__ = [
     "TorchClassifier",
     "load_photographs",
     "load_samples",
+    "open_images",
     "overlaps",
 ]

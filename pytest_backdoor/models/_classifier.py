@@ -39,6 +39,13 @@ class Classifier(Protocol):
         """
         ...
 
+    def features(self, images: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """What the last linear layer takes, float32 ``(N, D)``, and ``logits``, of the same images in one run.
+
+        Raises ModelError as ``logits`` does, and NotAssessableError for a model that does not end with one such layer.
+        """
+        ...
+
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """The same function in torch: float ``(N, C, H, W)`` images in [0, 1] to logits, with gradients.
 
@@ -123,6 +130,21 @@ def class_scores(outputs: Any, images: int) -> Any:
     if shape[2:] == (1, 1):
         outputs, shape = outputs.reshape(shape[:2]), shape[:2]
     return outputs if len(shape) == 2 and shape[0] == images and shape[1] >= 2 else None
+
+
+def as_features(values: np.ndarray[Any, Any], images: int, display: str) -> np.ndarray[Any, Any]:
+    """Float32 ``(images, D)`` of what a last layer took. Raises ModelError if it has other rows or is not finite."""
+    import numpy as np
+
+    if values.ndim < 2 or len(values) != images:
+        raise ModelError(f"{display} gives features of shape {list(values.shape)} for {images} image(s).")
+    features = np.ascontiguousarray(values.reshape(images, -1), np.float32)
+    if not np.isfinite(features).all():
+        raise ModelError(
+            f"The features of {display} are not finite numbers (NaN or infinity); check its weights, and the declared "
+            "input_range, mean and std."
+        )
+    return features
 
 
 def require_class_names(settings: ScanSettings, classes: int, display: str) -> None:

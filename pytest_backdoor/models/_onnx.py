@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +11,7 @@ from ..errors import ModelError, NotAssessableError, NotDifferentiableError
 from ..settings import Layout, ScanSettings
 from ._classifier import (
     BATCH,
+    as_features,
     as_logits,
     class_scores,
     is_softmax,
@@ -20,6 +21,7 @@ from ._classifier import (
 )
 from ._embedding import embedded
 from ._graph_range import range_in_graph
+from ._onnx_features import open_with_features
 from ._onnx_session import ELEMENT_TYPES, only_input, open_session, reason
 from ._preprocessing import Preprocessing, declares_range, make_preprocessing
 
@@ -58,6 +60,8 @@ class OnnxClassifier:
         self._external = external or {}
         self._display = display
         self._session = session or open_session(content, display, self._external)
+        # Copies with another preprocessing share what is kept: the cut model, once it is asked for, and these.
+        self._cut: list[tuple[onnxruntime.InferenceSession, str]] = []
         self._programs: dict[tuple[str, Preprocessing], Callable[[torch.Tensor], torch.Tensor]] = {}
         node = only_input(self._session, display)
         layout, self.input_shape = _image_shape(node, display, settings)
@@ -82,6 +86,21 @@ class OnnxClassifier:
         """See ``Classifier.logits``."""
         return as_logits(self._outputs(images), softmax=self._softmax, path=self._display)
 
+    def features(self, images: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """See ``Classifier.features``."""
+        import numpy as np
+
+        if not self._cut:
+            self._cut.append(open_with_features(self._content, self._external, self._display, self._output))
+        session, name = self._cut[0]
+        features, rows = [], []
+        for batch, count in self._batches(images):
+            taken, scores = self._run(session, [name, self._output], batch)
+            features.append(as_features(taken, len(batch), self._display)[:count])
+            rows.append(self._scores(scores, len(batch))[:count])
+        logits = as_logits(np.concatenate(rows), softmax=self._softmax, path=self._display)
+        return np.concatenate(features), logits
+
     def with_preprocessing(self, preprocessing: Preprocessing) -> Self:
         """See ``OpenedModel.with_preprocessing``."""
         other = copy.copy(self)
@@ -90,7 +109,7 @@ class OnnxClassifier:
 
     def differentiable(self, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """See ``Classifier.differentiable``; the ONNX graph becomes a torch program and is compared with this one."""
-        # Several checks ask for it. Copies with another preprocessing share what is kept.
+        # Several checks ask for it.
         key = device, self.preprocessing
         if key not in self._programs:
             try:
@@ -124,32 +143,44 @@ class OnnxClassifier:
     def _outputs(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         import numpy as np
 
+        rows = [
+            self._scores(self._run(self._session, [self._output], batch)[0], len(batch))[:count]
+            for batch, count in self._batches(images)
+        ]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _batches(self, images: np.ndarray[Any, Any]) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
+        """Inputs of the size that the model takes, and how many images of each are wanted."""
+        import numpy as np
+
         values = self.preprocessing.for_numpy(images)
         size = self._fixed_batch or min(BATCH, len(values))
-        rows: list[np.ndarray[Any, Any]] = []
         for start in range(0, len(values), size):
             batch = values[start : start + size]
             padding = size - len(batch)
             if padding:
                 batch = np.concatenate([batch, np.repeat(batch[-1:], padding, axis=0)])
-            rows.append(self._run(batch)[: size - padding])
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+            yield batch, size - padding
 
-    def _run(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _run(
+        self, session: onnxruntime.InferenceSession, names: list[str], batch: np.ndarray[Any, Any]
+    ) -> list[np.ndarray[Any, Any]]:
         import numpy as np
 
         try:
-            (output,) = self._session.run([self._output], {self._input: batch})
+            outputs = session.run(names, {self._input: batch})
         except Exception as error:  # ONNX Runtime raises many types, some of them not exported
             raise ModelError(
                 f"{self._display} cannot be run on {len(batch)} image(s): {reason(error)} Check input_shape and "
                 "layout, or export the model again."
             ) from error
-        values = np.asarray(output)
-        scores: np.ndarray[Any, Any] | None = class_scores(values, len(batch))
+        return [np.asarray(output) for output in outputs]
+
+    def _scores(self, values: np.ndarray[Any, Any], images: int) -> np.ndarray[Any, Any]:
+        scores: np.ndarray[Any, Any] | None = class_scores(values, images)
         if scores is None:
             raise ModelError(
-                f"{self._display} gives an output of shape {list(values.shape)} for {len(batch)} image(s), which is "
+                f"{self._display} gives an output of shape {list(values.shape)} for {images} image(s), which is "
                 "not one score for each of two or more classes; only image classifiers can be audited."
             )
         return scores

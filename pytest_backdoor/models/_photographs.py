@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
-from ._samples import IMAGE_SUFFIXES, images_of_npz, read_picture
+from ._image_sources import IMAGE_SUFFIXES, images_of_npz, read_picture
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,6 +15,7 @@ from ..errors import ModelError, NotAssessableError
 from ..settings import ScanSettings
 from ._classifier import (
     BATCH,
+    as_features,
     as_logits,
     class_scores,
     is_softmax,
@@ -24,6 +25,7 @@ from ._classifier import (
     smallest_probability,
 )
 from ._preprocessing import Preprocessing, make_preprocessing
+from ._torch_features import watch_last_linear
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +75,21 @@ class TorchClassifier:
             batches = torch.split(torch.tensor(images), BATCH)
             rows = [forward(batch.to(self._device)).cpu() for batch in batches]
         return as_logits(torch.cat(rows).numpy(), softmax=self._softmax, path=self._display)
+
+    def features(self, images: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """See ``Classifier.features``."""
+        import numpy as np
+        import torch
+
+        forward, network = self._forward(self._device), self._on(self._device)
+        features, rows = [], []
+        with torch.no_grad(), watch_last_linear(network) as last:
+            for batch in torch.split(torch.tensor(images), BATCH):
+                rows.append(forward(batch.to(self._device)).cpu())
+                taken = last.features(self.classes, self._display).float().cpu().numpy()
+                features.append(as_features(taken, len(batch), self._display))
+        logits = as_logits(torch.cat(rows).numpy(), softmax=self._softmax, path=self._display)
+        return np.concatenate(features), logits
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> Self:
         """See ``OpenedModel.with_preprocessing``."""

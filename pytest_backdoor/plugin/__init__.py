@@ -26,8 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Scan the models among the arguments (.onnx, .pt, .pth, .safetensors, folders, hf://owner/repo@revision/file)"
         ", or those listed in pyproject.toml",
     )
-    add("--backdoor-checks", metavar="A,B", help="Checks to run; default: all that are installed")
+    add("--backdoor-checks", metavar="A,B", help="Checks to run; default: all that apply")
     add("--backdoor-data", metavar="PATH", help="Clean samples: a folder with one sub-folder a class, or an .npz file")
+    add(
+        "--backdoor-train-data",
+        metavar="PATH",
+        help="The training set of the models, in the same forms, to be looked at by the training-data check",
+    )
     add("--backdoor-pack", metavar="FILE", help="Detector pack to use in place of the shipped ones")
     add(
         "--backdoor-families",

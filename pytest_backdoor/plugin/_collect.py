@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..checks import check_names
+from ..checks import planned_checks
 from ..findings import Finding, Outcome
 from ..models.hub import HUB_PREFIX, HubFile
 from ..report import explain
@@ -51,7 +51,7 @@ class ModelFile(pytest.File):
 
     def collect(self) -> Iterator[CheckItem]:
         """One item for each check; the file is not opened."""
-        for check in check_names(self.settings.checks):
+        for check in planned_checks(self.settings):
             yield CheckItem.from_parent(self, name=check)
 
     def scan_session(self) -> ScanSession:

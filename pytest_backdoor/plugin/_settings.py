@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ..checks import check_names
+from ..checks import check_names, planned_checks
 from ..errors import SettingsError
 from ..models.hub import HUB_PREFIX
 from ..report import REPORT_SUFFIXES
@@ -25,6 +25,7 @@ PYTEST_OWN_FILES = ("pytest.toml", ".pytest.toml")
 COMMAND_LINE = (
     "checks",
     "data",
+    "train_data",
     "pack",
     "families",
     "fpr",
@@ -72,7 +73,7 @@ class RunSettings:
         """The lock file that must list every model below a scanned folder; None if provenance is not checked."""
         values = make_settings({**self.common, **self.command_line}, where="The settings")
         settings = with_found_lock(values, self.root)
-        wanted = "provenance" in check_names(settings.checks)
+        wanted = "provenance" in planned_checks(settings)
         return self.root / settings.lock if wanted and settings.lock is not None else None
 
     def command(self, target: str, *flags: str) -> str:
@@ -146,11 +147,13 @@ def _validate(values: dict[str, Any], *, where: str, also: tuple[str, ...] = ())
 
 def _from_invocation_folder(command_line: dict[str, Any], config: pytest.Config) -> None:
     # Paths that are typed belong to the folder in which they are typed; those in pyproject.toml to its own.
-    for name in ("data", "pack", "lock"):
+    for name in ("data", "train_data", "pack", "lock"):
         if name in command_line:
             command_line[name] = os.path.abspath(config.invocation_params.dir / command_line[name])
             if not os.path.exists(command_line[name]):
-                raise SettingsError(f"--backdoor-{name}: there is no {command_line[name]}; check the path.")
+                raise SettingsError(
+                    f"--backdoor-{name.replace('_', '-')}: there is no {command_line[name]}; check the path."
+                )
 
 
 def _read_table(config: pytest.Config) -> tuple[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from ..findings import WORST_FIRST, Finding, ModelReport, Outcome
 from ..rules import RULES
 
 WIDTH = 100
+SUSPECTS = 5
 MARKS = {
     Outcome.PASSED: "passed",
     Outcome.FAILED: "FAILED",
@@ -32,6 +33,7 @@ def explain(model: str, finding: Finding, again: str) -> str:
     lines += _score(finding)
     lines += _files(finding.evidence)
     lines += _trigger(finding.evidence)
+    lines += _suspects(finding.evidence)
     lines += _problems(finding)
     if finding.remedy and not several:
         lines += _entry("what next", finding.remedy)
@@ -113,6 +115,13 @@ def _trigger(evidence: Any) -> Iterator[str]:
     index = evidence.get("anomaly_index")
     if index is not None:
         yield from _entry("beside", f"anomaly index {index:.1f} (shown, not judged by)")
+
+
+def _suspects(evidence: Any) -> Iterator[str]:
+    """The first of the suspicious images of a training set."""
+    for number, entry in enumerate(evidence.get("most_suspicious", ())[:SUSPECTS]):
+        text = f"{entry['image']}: class {entry['label']}, nearest to class {entry['nearest']}"
+        yield f"  {'suspects' if number == 0 else '':<11}{text}"
 
 
 def _preprocessing(used: Mapping[str, Any] | None) -> str:

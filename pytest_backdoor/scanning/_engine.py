@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..checks import check_names, load_check
+from ..checks import TRAINING_DATA, load_check, planned_checks
 from ..checks._base import Check, Context
 from ..errors import BackdoorScanError, NotAssessableError, SettingsError
 from ..findings import Finding, ModelReport, Outcome
@@ -22,9 +22,15 @@ class Engine:
 
     def __init__(self, subject: Subject, settings: ScanSettings, root: Path) -> None:
         self._subject = subject
-        self._checks = {name: _load(name) for name in check_names(settings.checks)}
+        self._checks = {name: _load(name) for name in planned_checks(settings)}
         behavioural = tuple(name for name, check in self._checks.items() if _is_behavioural(check))
-        self._context = Context(settings=settings, root=root, behavioural_checks=behavioural)
+        self._context = Context(
+            settings=settings,
+            root=root,
+            behavioural_checks=behavioural,
+            # Without clean samples it can judge nothing, and the others keep the whole rate.
+            judges_data=TRAINING_DATA in self._checks and None not in (settings.train_data, settings.data),
+        )
 
     def run(self, name: str) -> Finding:
         """The finding of one planned check."""

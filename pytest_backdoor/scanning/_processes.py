@@ -25,6 +25,7 @@ IMPORTS: Mapping[str, tuple[str, ...]] = {
     "litmus": (*_FOR_MODELS, "pytest_backdoor.checks.litmus"),
     "margin": (*_FOR_MODELS, "torch", "pytest_backdoor.models.graph", "pytest_backdoor.checks.margin._check"),
     "reversal": (*_FOR_MODELS, "torch", "pytest_backdoor.models.graph", "pytest_backdoor.checks.reversal._check"),
+    "training-data": ("numpy", "onnx", "pytest_backdoor.checks.training_data._check"),
 }
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from ..checks import check_names, load_check
+from ..checks import load_check, planned_checks
 from ..errors import SettingsError
 from ..findings import Finding, ModelReport, Outcome
 from ..models.hub import HubFile
@@ -121,7 +121,7 @@ class ScanSession:
 
     def report(self) -> ModelReport:
         """The report of a whole scan."""
-        findings = tuple(self.run(name) for name in check_names(self._settings.checks))
+        findings = tuple(self.run(name) for name in planned_checks(self._settings))
         return ModelReport(path=self.display, findings=findings, **self.describe())
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ class ScanSession:
         if self._server is None:
             process = SpawnedProcess()
         else:
-            modules = imports_of(check_names(self._settings.checks), self._settings)
+            modules = imports_of(planned_checks(self._settings), self._settings)
             process = self._server.start(modules, directory)
         answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=_read_lines, args=(process.answers, answers), daemon=True).start()

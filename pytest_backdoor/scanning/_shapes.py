@@ -1,4 +1,4 @@
-"""The input shape of a live network, read from the clean samples."""
+"""The input shape of a live network, read from the clean samples or the training images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from ..settings import ScanSettings
 
 
 def input_shape_of_samples(settings: ScanSettings, root: Path) -> tuple[int, int, int] | None:
-    """(C, H, W) of the images in the ``.npz`` of the ``data`` setting; None if it does not say."""
-    if settings.data is None or not settings.data.endswith(".npz"):
-        return None
+    """(C, H, W) of the images in the ``.npz`` of ``data``, else of ``train_data``; None if neither says it."""
+    sources = (source for source in (settings.data, settings.train_data) if source and source.endswith(".npz"))
+    return next(filter(None, (_shape_in(root / source) for source in sources)), None)
+
+
+def _shape_in(path: Path) -> tuple[int, int, int] | None:
     import numpy as np
 
     try:
-        with np.load(root / settings.data, allow_pickle=False) as archive:
+        with np.load(path, allow_pickle=False) as archive:
             shape = archive["x"].shape[1:]
     except (OSError, ValueError, KeyError):
         return None

@@ -95,6 +95,27 @@ def test_the_false_positive_rate_is_shared_with_checks_that_are_judged_apart(tmp
 
 
 @pytest.mark.parametrize(
+    ("checks", "judges_data", "others", "data"),
+    [
+        ((), True, None, 0.04),
+        (("litmus", "margin"), True, 0.04 * 0.995, 0.04 * 0.005),
+        (("litmus", "mine"), True, 0.02 * 0.995, 0.04 * 0.005),
+        (("litmus",), False, 0.04, 0.04 * 0.005),
+    ],
+)
+def test_the_check_of_the_training_set_has_a_share_of_its_own(tmp_path, checks, judges_data, others, data):
+    given = replace(context(tmp_path, fpr=0.04, behavioural_checks=checks), judges_data=judges_data)
+    assert given.data_significance == pytest.approx(data)
+    if others is not None:
+        assert given.significance == pytest.approx(others)
+
+
+def test_a_hundred_reference_models_still_suffice_beside_the_training_set(tmp_path):
+    given = replace(context(tmp_path, behavioural_checks=("litmus",)), judges_data=True)
+    assert given.significance >= 1 / (1 + 100)
+
+
+@pytest.mark.parametrize(
     ("settings", "kind", "families"),
     [
         ({}, "prototypes", DEFAULT_FAMILIES),

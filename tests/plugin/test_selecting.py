@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_backdoor.checks import check_names
+from pytest_backdoor.checks import planned_checks
+from pytest_backdoor.settings import ScanSettings
 
 
 def selected(result):
@@ -13,7 +14,7 @@ def test_collecting_opens_nothing(project):
     project.add(kind="unopenable")
     result = project.run("--backdoor-scan", "model.onnx", "--collect-only", "-q", "--backdoor-report=report.json")
     assert result.ret == 0
-    assert selected(result) == [f"model.onnx::{name}" for name in check_names()]
+    assert selected(result) == [f"model.onnx::{name}" for name in planned_checks(ScanSettings())]
     assert selected(result)[:2] == ["model.onnx::provenance", "model.onnx::litmus"]
     assert not (project.path / "report.json").exists()
     result.stdout.no_fnmatch_line("*backdoor scan*")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pytest_backdoor.checks import check_names
 from pytest_backdoor.findings import Outcome
 from pytest_backdoor.scanning import _session as sessions
 from pytest_backdoor.scanning import scan, scan_file
@@ -345,8 +346,10 @@ def test_a_model_that_kills_the_server_does_not_end_the_run(tmp_path, hostile, s
 
 
 @linux
-@pytest.mark.parametrize("checks", [["provenance"], ["litmus"], ["margin"], ["reversal"], None])
+@pytest.mark.parametrize("checks", [["provenance"], ["litmus"], ["margin"], ["reversal"], ["training-data"], None])
 def test_the_server_has_one_thread_and_forks(made, tmp_path, checks):
+    if set(checks or ()) - set(check_names()):
+        pytest.skip("the package was installed before this check: install it again")
     settings = make_settings({"checks": checks, "timeout": 60}, where="test")
     with ForkServer() as server, ScanSession(made / "clean.onnx", "m", settings, tmp_path, server=server) as session:
         assert session.describe()["isolation"]["process"] == "forked"
@@ -371,6 +374,7 @@ def test_only_what_is_needed_is_imported_before():
     assert "torch" not in imports_of(["provenance", "litmus", "of a third party"], ScanSettings())
     assert "torch" in imports_of(["litmus"], ScanSettings(factory="a:b"))
     assert "torch" in imports_of(["margin"], ScanSettings())
+    assert "torch" not in imports_of(["training-data"], ScanSettings())
     assert not any("onnxruntime" in modules for modules in IMPORTS.values())
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...parsing import add_action_to, add_data_root, add_subcommand
 from ...reproduce.machine import machine, versions
 from .. import crops_command, references_command
+from ..training_data import command as training_data_command
 
 if TYPE_CHECKING:
     from .groups import Group
@@ -31,7 +32,7 @@ The command can be interrupted and goes on where it stopped; folders that are no
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``detection matrix``, ``detection references`` and ``detection crops``."""
+    """Register ``detection matrix``, ``references``, ``crops`` and ``training-data``."""
     actions = add_subcommand(subparsers, "detection", "what the audit catches")
     matrix = add_action_to(actions, "matrix", "scan models with known backdoors and write a table", DESCRIPTION)
     matrix.add_argument("--groups", type=Path, required=True, metavar="TOML", help="the file that names the groups")
@@ -47,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     matrix.set_defaults(run=run)
     references_command.add_parser(actions)
     crops_command.add_parser(actions)
+    training_data_command.add_parser(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
