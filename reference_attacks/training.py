@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from .data import ImageSet
+
 WARM_UP = 0.2
 
 
@@ -34,3 +36,8 @@ def predict(network: nn.Module, images: torch.Tensor, batch_size: int = 1000) ->
     """Int64 ``(N,)``: the predicted classes of uint8 ``(N, C, H, W)`` images."""
     network.eval()
     return predicted_classes(network, (as_input(batch) for batch in images.split(batch_size)))
+
+
+def accuracy(network: nn.Module, data: ImageSet) -> float:
+    """The share of images whose predicted class is their label, in [0, 1]."""
+    return (predict(network, data.images) == data.labels).float().mean().item()

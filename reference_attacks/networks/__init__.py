@@ -9,8 +9,9 @@ from torch import nn
 
 from .families import DepthwiseNetwork, ResidualNetwork, TransformerVggNetwork, VggNetwork
 from .plain import BadNetsMnistNetwork, PlainNetwork, mnist_badnet
+from .small_alexnet import SmallAlexNet
 
-__all__ = ["FAMILIES", "BadNetsMnistNetwork", "PlainNetwork", "make_network", "mnist_badnet"]
+__all__ = ["FAMILIES", "BadNetsMnistNetwork", "PlainNetwork", "SmallAlexNet", "make_network", "mnist_badnet"]
 
 SMALLEST = 16
 
@@ -37,6 +38,7 @@ FAMILIES: dict[str, Family] = {
     "resnet": ResidualNetwork,
     "depthwise": DepthwiseNetwork,
     "sign-head": sign_head,
+    "small-alexnet": SmallAlexNet,
 }
 
 

@@ -99,7 +99,10 @@ def _add_variety(build: argparse.ArgumentParser) -> None:
         "what the networks are", "of several values each network takes its turn or draws one"
     )
     group.add_argument(
-        "--families", nargs="+", metavar="NAME", help="plain, vgg, transformer-vgg, resnet, depthwise, sign-head"
+        "--families",
+        nargs="+",
+        metavar="NAME",
+        help="plain, vgg, transformer-vgg, resnet, depthwise, sign-head, small-alexnet",
     )
     group.add_argument("--steps", type=int, nargs="+", metavar="N", help="training steps; default: the task's")
     group.add_argument(

@@ -17,6 +17,7 @@ from .muon import Muon
 from .recipe import Precision
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
+Scheduled = tuple[Sequence[torch.optim.Optimizer], Sequence[LRScheduler]]
 
 
 def train_group(
@@ -33,30 +34,63 @@ def train_group(
     element by element, the other kernel by kernel, and the losses of the networks are added up, so each network takes
     the steps that it would take alone, up to rounding. ``on_step`` is called with the number of steps done.
     """
+
+    def optimizers(parameters: Sequence[torch.Tensor]) -> Scheduled:
+        return _optimizers(parameters, training, len(batches))
+
+    train_group_by(
+        optimizers,
+        networks,
+        batches,
+        precision=precision,
+        label_smoothing=training.label_smoothing,
+        on_step=on_step,
+    )
+
+
+def train_group_by(
+    make_optimizers: Callable[[Sequence[torch.Tensor]], Scheduled],
+    networks: Sequence[nn.Module],
+    batches: Batches,
+    *,
+    precision: Precision,
+    label_smoothing: float = 0.0,
+    on_step: Callable[[int], None] | None = None,
+    steps_of_epoch: int = 0,
+    on_epoch: Callable[[int], None] | None = None,
+) -> None:
+    """As ``train_group``, by optimisers of one's own, which have to work element by element or network by network.
+
+    ``make_optimizers``: of the parameters, those of G > 1 networks stacked along a first axis, the optimisers and the
+    schedules that are stepped with them. ``on_epoch`` is called after every ``steps_of_epoch`` steps with the number of
+    epochs done, while ``networks`` hold their weights of that moment.
+    """
     parameters, forward, write_back = _together(networks)
-    optimizers, schedules = _optimizers(parameters, training, len(batches))
+    optimizers, schedules = make_optimizers(parameters)
     device = parameters[0].device.type
     for step in range(len(batches)):
         images, labels = batches[step]
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             logits = forward(images)
-        loss = cross_entropy(logits.float(), labels, label_smoothing=training.label_smoothing) * len(networks)
+        loss = cross_entropy(logits.float(), labels, label_smoothing=label_smoothing) * len(networks)
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+        for optimizer in optimizers:
             optimizer.step()
+        for schedule in schedules:
             schedule.step()
         if on_step:
             on_step(step + 1)
+        if on_epoch and (step + 1) % steps_of_epoch == 0:
+            write_back()
+            on_epoch((step + 1) // steps_of_epoch)
     write_back()
     for network in networks:
         network.eval()
 
 
-def _optimizers(
-    parameters: Sequence[torch.Tensor], training: Training, steps: int
-) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
+def _optimizers(parameters: Sequence[torch.Tensor], training: Training, steps: int) -> Scheduled:
     """What trains ``parameters``, and the learning rate of each optimiser over ``steps``."""
     # A kernel has four axes, one more in a stack of networks; nothing else has as many.
     kernels = [value for value in parameters if value.dim() >= 4 and training.kernel_learning_rate]

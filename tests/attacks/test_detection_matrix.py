@@ -48,10 +48,11 @@ class TestRows:
                 0.99,
                 3,
             ),
-            ({"split": "test", "backdoor": None}, CLEAN, None, None),
+            ({"split": "test", "recipe": "task", "backdoor": None}, CLEAN, None, None),
             (
                 {
                     "split": "test",
+                    "recipe": "task",
                     "attack_success": 0.97,
                     "backdoor": {"goal": "all-to-one", "kind": "patch5", "source": None, "target": 1},
                 },

@@ -117,7 +117,7 @@ def _of_zoo(card: Card) -> Row:
 
 _READERS: tuple[tuple[Callable[[Card], bool], Callable[[Card], Row]], ...] = (
     (lambda card: "matrix" in card, _stated),
-    (lambda card: "recipe" in card, _of_recipe),
     (lambda card: "split" in card and "backdoor" in card, _of_zoo),
+    (lambda card: "recipe" in card, _of_recipe),
     (lambda card: "backdoor" in card and "measured" in card, _badnet),
 )

@@ -17,5 +17,8 @@ PAPER = Paper(
     modules={
         "figure-1": "transfer",
         "figure-2": "transfer",
+        "figure-3": "end_to_end",
+        "figure-5": "end_to_end",
+        "ablation": "end_to_end",
     },
 )
