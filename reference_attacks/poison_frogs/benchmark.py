@@ -22,7 +22,7 @@ BATCH, ALONE, ART = "in a batch", "one after the other", "ART, FeatureCollisionA
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Poisons and the seconds that they took."""
+    """Poisons and the CPU seconds that they took, which other work on the machine changes little."""
 
     poisons: Poisons
     seconds: float
@@ -86,9 +86,9 @@ def _pairs(source: Source, count: int, seed: int) -> tuple[torch.Tensor, torch.T
 
 
 def _timed(make: Callable[[], Poisons]) -> Timed:
-    started = time.perf_counter()
+    started = time.process_time()
     poisons = make()
-    return Timed(poisons=poisons, seconds=time.perf_counter() - started)
+    return Timed(poisons=poisons, seconds=time.process_time() - started)
 
 
 def _values(way: Timed, alone: int) -> Values:
@@ -108,7 +108,15 @@ def text(values: Values) -> str:
     """The table, with what it was measured with."""
     ways = values["ways"]
     fastest = ways[BATCH]["seconds_each"]
-    head = ("way", "poisons", "seconds a poison", "times the batch's", "mean objective", "mean distance", "mean steps")
+    head = (
+        "way",
+        "poisons",
+        "CPU seconds a poison",
+        "times the batch's",
+        "mean objective",
+        "mean distance",
+        "mean steps",
+    )
     rows = [
         (
             name,

@@ -11,8 +11,8 @@ from .options import add_crafting_options, add_extractor_options, crafting_plan
 
 DESCRIPTION = """\
 Craft the same poisons in one batch, one after the other with the same settings, and by ART's FeatureCollisionAttack
-where adversarial-robustness-toolbox is installed, one thread each, in one run on one machine. Written are seconds, and
-the objective (equation 1 of the paper) and feature distance of the rounded images.
+where adversarial-robustness-toolbox is installed, one thread each, in one run on one machine. Written are
+CPU seconds, and the objective (equation 1 of the paper) and feature distance of the rounded images.
 """
 
 

@@ -21,7 +21,7 @@ from ..data import ImageSet
 from ..networks.families import convolution
 from ..recipes import muon
 from ..tasks import find_task
-from ..training import accuracy, as_input
+from ..training import as_input, predict
 from ..zoo.batches import Batches, draw_batches
 from ..zoo.group import train_group
 from ..zoo.images import prepare_images
@@ -158,7 +158,7 @@ def _trained(plan: ExtractorPlan, folder: Path, data_root: str | None) -> tuple[
     draws = draw_batches(train.labels, None, training, plan.steps, derived_generator(plan.seed, f"{plan.name}/batches"))
     batches = Batches(train, [draws], [None], training, torch.device("cpu"))
     train_group([network], batches, training, precision=plan.precision)
-    return network, accuracy(network, test)
+    return network, (predict(network, test.images) == test.labels).float().mean().item()
 
 
 def without(images: ImageSet, classes: tuple[int, ...]) -> ImageSet:
