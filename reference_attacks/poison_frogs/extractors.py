@@ -36,12 +36,11 @@ class ExtractorNetwork(nn.Module):
     """A strided convolution of large images, 3x3 convolutions and pools, and a wide layer: ``FEATURES`` features.
 
     It is trained on small images that are enlarged to ``SIDE`` x ``SIDE``, and used on images of that size. The paper's
-    network sees 299x299 pixels: an attacker has a hundred numbers to change for every feature. A network for 32x32
-    pixels gives three for two, and then poisons hardly collide with anything before they are seen to be changed.
+    network sees 299x299 pixels: an attacker has a hundred numbers to change for every feature, with 32x32 pixels three
+    for two.
 
-    The matrix of the wide layer stays as it is drawn; the convolutions are trained through it. Trained, it makes most
-    directions of its features small beside those that tell the classes apart, and then a last layer learns a poison
-    without taking the target with it.
+    The matrix of the wide layer stays as it is drawn; the convolutions are trained through it. Of the five designs that
+    were tried this one was attacked with the most success, which is still far from the paper's.
     """
 
     def __init__(self, channels: int, classes: int) -> None:

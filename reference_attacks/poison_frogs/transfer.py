@@ -21,8 +21,8 @@ from .last_layers import (
     train_last_layers,
 )
 
-# Of the distance at which the paper stops. At that distance itself, where poison and target are as close as two images
-# of the data set can be, our last layers tell some of them apart.
+# Of a small distance between training images. In trials with our extractors more attacks succeeded than at the distance
+# at which the paper stops, the smallest between any two of them.
 STOP_SHARE = 0.5
 
 
