@@ -15,6 +15,10 @@ from ..parts import Settings, Values
 
 DOG, FROG, SHIP = 5, 6, 8
 YIELD, STOP = 13, 14
+# Of each class. The paper has 900, for 2,048 features; with ours, whose number of features is no measure of how many
+# directions they really fill, a last layer learns a poison without the target where there are so many.
+TRAINING_IMAGES = 100
+MORE_TRAINING_IMAGES = (300, 900)
 # In the paper's order of trying: the bound that it states, then wider ones, until every attack succeeds.
 BOUNDS = (2, 4, 8)
 
@@ -28,7 +32,7 @@ class Scale:
     """How much is done.
 
     ``cifar10_steps``, ``gtsrb_steps``: training steps of the extractors. ``targets``: of each class, in the main
-    experiment and within a bound. ``other_targets``: of each class, in the others.
+    experiment. ``other_targets``: of each class, in the others.
     """
 
     cifar10_steps: int
@@ -38,7 +42,7 @@ class Scale:
     iterations: int
 
 
-FULL = Scale(cifar10_steps=1250, gtsrb_steps=600, targets=110, other_targets=50, iterations=1000)
+FULL = Scale(cifar10_steps=1250, gtsrb_steps=600, targets=110, other_targets=50, iterations=500)
 SMALL = Scale(cifar10_steps=300, gtsrb_steps=200, targets=10, other_targets=5, iterations=300)
 
 
@@ -55,15 +59,19 @@ def folder_of(settings: Settings) -> TransferFolder:
 def main_experiment(settings: Settings, bound: int | None = None) -> Experiment:
     """Dog against frog; ``bound``: of the change, in levels of 255, in place of the ℓ2 term."""
     scale = scale_of(settings)
-    name = "dog-frog" if bound is None else f"dog-frog-within-{bound}"
-    return _experiment(settings, name, "cifar10", (DOG, FROG), 900, scale.targets, bound)
+    if bound is None:
+        return _experiment(settings, "dog-frog", "cifar10", (DOG, FROG), scale.targets)
+    return _experiment(settings, f"dog-frog-within-{bound}", "cifar10", (DOG, FROG), scale.other_targets, bound=bound)
 
 
 def other_experiments(settings: Settings) -> Iterator[Experiment]:
-    """Three classes, and traffic signs."""
+    """Three classes, traffic signs, and more training images."""
     scale = scale_of(settings)
-    yield _experiment(settings, "dog-frog-ship", "cifar10", (DOG, FROG, SHIP), 600, scale.other_targets)
-    yield _experiment(settings, "stop-yield", "gtsrb", (STOP, YIELD), 900, scale.other_targets)
+    yield _experiment(settings, "dog-frog-ship", "cifar10", (DOG, FROG, SHIP), scale.other_targets)
+    yield _experiment(settings, "stop-yield", "gtsrb", (STOP, YIELD), scale.other_targets)
+    for count in MORE_TRAINING_IMAGES:
+        name = f"dog-frog-of-{count}"
+        yield _experiment(settings, name, "cifar10", (DOG, FROG), scale.other_targets, training_images=count)
 
 
 def measured_all(settings: Settings) -> dict[str, Values]:
@@ -84,8 +92,9 @@ def _experiment(
     name: str,
     task: str,
     classes: tuple[int, ...],
-    training_images: int,
     targets: int,
+    *,
+    training_images: int = TRAINING_IMAGES,
     bound: int | None = None,
 ) -> Experiment:
     scale = scale_of(settings)

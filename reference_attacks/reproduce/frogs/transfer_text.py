@@ -14,6 +14,8 @@ TASKS = {
     "dog-frog-within-2": "dog and frog, every pixel within 2 of 255",
     "dog-frog-within-4": "dog and frog, every pixel within 4 of 255",
     "dog-frog-within-8": "dog and frog, every pixel within 8 of 255",
+    "dog-frog-of-300": "dog and frog, 300 training images of each",
+    "dog-frog-of-900": "dog and frog, 900 training images of each, as in the paper",
     "dog-frog-ship": "dog and frog, with ships as a third class",
     "stop-yield": "traffic signs: stop and yield",
 }
@@ -42,7 +44,8 @@ CRAFTING_HEAD = (
 SETTING_1 = """\
 A frozen feature extractor, and a last layer trained cold on clean images and one poison: Adam, rate 0.01, 100 epochs,
 minibatches of 32 (of the published code). Extractors are our own, trained on the other classes of CIFAR-10 and of the
-German traffic signs; the paper has InceptionV3 and dogs against fish of ImageNet. Targets are test images that the
+German traffic signs; the paper has InceptionV3 and dogs against fish of ImageNet. Training images are 100 of each class
+unless others are named. Targets are test images that the
 clean layer classifies correctly, half of each class; bases are random test images of the other class. Poisons are
 uint8 images; β₀ is 0.0001, in the paper 0.25. Drops of accuracy are in percentage points, over all test images, the
 target among them."""
