@@ -70,6 +70,25 @@ def draw_pairs(
     return Pairs(targets=torch.cat(targets), bases=torch.cat(bases))
 
 
+def with_nearest_bases(
+    pairs: Pairs, features: torch.Tensor, labels: torch.Tensor, candidates: int, generator: torch.Generator
+) -> Pairs:
+    """``pairs``, each with the base whose features are nearest to the target's, of ``candidates`` random ones.
+
+    ``features``: float ``(n, D)`` and ``labels``: int64 ``(n,)`` of test images. A base keeps its class; the one that a
+    pair has is one of the candidates. An attacker may choose; the paper has random bases.
+    """
+    bases = pairs.bases.clone()
+    for label in labels[pairs.bases].unique():
+        rows = (labels[pairs.bases] == label).nonzero()[:, 0]
+        others = (labels == label).nonzero()[:, 0]
+        drawn = others[torch.randint(len(others), (len(rows), candidates - 1), generator=generator)]
+        tried = torch.cat([pairs.bases[rows, None], drawn], dim=1)
+        distances = (features[tried] - features[pairs.targets[rows], None]).norm(dim=2)
+        bases[rows] = tried[torch.arange(len(rows)), distances.argmin(1)]
+    return Pairs(targets=pairs.targets, bases=bases)
+
+
 def small_distance(features: torch.Tensor) -> float:
     """A Euclidean distance that few of the features ``(n, D)`` are nearer than to their nearest neighbour: one in 20.
 

@@ -122,6 +122,17 @@ def test_test_images_that_are_training_images_are_left_out():
     assert len(choices.without_images_of(test, train)) == 11
 
 
+def test_of_several_bases_of_a_class_the_nearest_is_taken():
+    features = torch.tensor([[0.0], [10.0], [1.0], [9.0], [4.0], [5.0]])
+    labels = torch.tensor([0, 0, 1, 1, 1, 0])
+    pairs = choices.Pairs(targets=torch.tensor([0, 1, 3]), bases=torch.tensor([4, 4, 0]))
+    nearest = choices.with_nearest_bases(pairs, features, labels, 60, torch.Generator().manual_seed(0))
+    assert nearest.bases.tolist() == [2, 3, 1]
+    assert torch.equal(nearest.targets, pairs.targets)
+    same = choices.with_nearest_bases(pairs, features, labels, 1, torch.Generator().manual_seed(0))
+    assert torch.equal(same.bases, pairs.bases)
+
+
 def test_pairs_cross_the_classes_and_targets_differ():
     labels, eligible = torch.arange(30) % 3, torch.arange(30) != 0
     pairs = choices.draw_pairs(labels, eligible, 20, torch.Generator().manual_seed(0), classes=(0, 1))

@@ -17,8 +17,9 @@ DOG, FROG, SHIP = 5, 6, 8
 YIELD, STOP = 13, 14
 # Of each class. The paper has 900, for 2,048 features; with ours, whose number of features is no measure of how many
 # directions they really fill, a last layer learns a poison without the target where there are so many.
-TRAINING_IMAGES = 100
-MORE_TRAINING_IMAGES = (300, 900)
+TRAINING_IMAGES = 300
+OTHER_NUMBERS = (100, 900)
+CANDIDATE_BASES = 20
 # In the paper's order of trying: the bound that it states, then wider ones, until every attack succeeds.
 BOUNDS = (2, 4, 8)
 
@@ -42,7 +43,7 @@ class Scale:
     iterations: int
 
 
-FULL = Scale(cifar10_steps=1250, gtsrb_steps=600, targets=110, other_targets=50, iterations=500)
+FULL = Scale(cifar10_steps=1250, gtsrb_steps=600, targets=110, other_targets=25, iterations=500)
 SMALL = Scale(cifar10_steps=300, gtsrb_steps=200, targets=10, other_targets=5, iterations=300)
 
 
@@ -65,11 +66,11 @@ def main_experiment(settings: Settings, bound: int | None = None) -> Experiment:
 
 
 def other_experiments(settings: Settings) -> Iterator[Experiment]:
-    """Three classes, traffic signs, and more training images."""
+    """Three classes, traffic signs, and other numbers of training images."""
     scale = scale_of(settings)
     yield _experiment(settings, "dog-frog-ship", "cifar10", (DOG, FROG, SHIP), scale.other_targets)
     yield _experiment(settings, "stop-yield", "gtsrb", (STOP, YIELD), scale.other_targets)
-    for count in MORE_TRAINING_IMAGES:
+    for count in OTHER_NUMBERS:
         name = f"dog-frog-of-{count}"
         yield _experiment(settings, name, "cifar10", (DOG, FROG), scale.other_targets, training_images=count)
 
@@ -115,5 +116,6 @@ def _experiment(
             ),
             last_layer=LastLayerPlan(),
             seed=settings.seed,
+            candidate_bases=CANDIDATE_BASES,
         ),
     )
