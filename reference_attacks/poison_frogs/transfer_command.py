@@ -30,7 +30,14 @@ def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
         "--targets", type=int, default=50, metavar="N", help="of each of the first two; default: %(default)s"
     )
     parser.add_argument(
-        "--training-images", type=int, default=900, metavar="N", help="of each class, at most; default: %(default)s"
+        "--training-images", type=int, default=300, metavar="N", help="of each class, at most; default: %(default)s"
+    )
+    parser.add_argument(
+        "--candidate-bases",
+        type=int,
+        default=20,
+        metavar="N",
+        help="of so many random bases the one nearest to the target in features is taken; default: %(default)s",
     )
     parser.add_argument("--epochs", type=int, default=100, metavar="N", help="of last layers; default: %(default)s")
     add_extractor_options(parser)
@@ -47,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     from .sources import open_source
     from .transfer import TransferPlan, attack, craft_all, set_scene
 
-    if len(arguments.classes) < 2 or min(arguments.targets, arguments.training_images, arguments.epochs) < 1:
+    counts = (arguments.targets, arguments.training_images, arguments.candidate_bases, arguments.epochs)
+    if len(arguments.classes) < 2 or min(counts) < 1:
         raise ValueError("Give two classes at least, and positive numbers.")
     source = open_source(arguments, arguments.classes, print)
     plan = TransferPlan(
@@ -57,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         crafting=crafting_plan(arguments),
         last_layer=LastLayerPlan(epochs=arguments.epochs),
         seed=arguments.seed,
+        candidate_bases=arguments.candidate_bases,
     )
     scene = set_scene(source.extractor, source.train, source.test, plan)
     with Progress() as progress:
