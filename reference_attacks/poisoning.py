@@ -7,9 +7,6 @@ from typing import Literal
 
 import torch
 
-from .data import ImageSet
-from .triggers import Trigger
-
 AttackName = Literal["single", "all-to-one", "all-to-all"]
 ATTACKS: tuple[AttackName, ...] = ("single", "all-to-one", "all-to-all")
 
@@ -57,9 +54,11 @@ class Attack:
 
 
 def draw_copied(labels: torch.Tensor, attack: Attack, *, rate: float, generator: torch.Generator) -> torch.Tensor:
-    """Int64 ``(m,)``: which images of ``labels``, int64 ``(N,)``, are copied; see ``add_backdoored_copies``.
+    """Int64 ``(m,)``: of which images of ``labels``, int64 ``(N,)``, backdoored copies join the training set (§IV-A3).
 
-    Raises ValueError if ``rate`` is not in (0, 1].
+    ``rate`` · |D| of them; the clean originals stay. Where the attack has fewer victims than that, as the single-target
+    attack may, every victim is copied once. For the all-to-one attack images of the target class are copied too: there
+    the paper's random draw over the whole training set applies, and their label does not change. Raises ValueError if ``rate`` is not in (0, 1].
     """
     if not 0 < rate <= 1:
         raise ValueError(f"The poisoning rate must lie in (0, 1], not {rate}.")
@@ -67,21 +66,3 @@ def draw_copied(labels: torch.Tensor, attack: Attack, *, rate: float, generator:
     candidates = eligible.nonzero().squeeze(1)
     order = torch.randperm(len(candidates), generator=generator)[: round(rate * len(labels))]
     return candidates[order]
-
-
-def add_backdoored_copies(
-    clean: ImageSet, trigger: Trigger, attack: Attack, *, rate: float, generator: torch.Generator
-) -> ImageSet:
-    """The training set of a BadNet: ``clean`` and backdoored copies of ``rate`` · |D| of its images (§IV-A3).
-
-    The clean originals stay. Where the attack has fewer victims than ``rate`` · |D|, as the single-target attack
-    may, every victim is copied once. For the all-to-one attack images of the target class are copied too: there
-    the paper's random draw over the whole training set applies, and their label does not change.
-
-    Raises ValueError if ``rate`` is not in (0, 1].
-    """
-    copied = clean.take(draw_copied(clean.labels, attack, rate=rate, generator=generator))
-    return ImageSet(
-        images=torch.cat([clean.images, trigger.apply(copied.images)]),
-        labels=torch.cat([clean.labels, attack.poisoned_labels(copied.labels)]),
-    )

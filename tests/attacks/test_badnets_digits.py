@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from made_up_zoos import make_images, write_digits  # noqa: E402
+from made_up_zoos import add_backdoored_copies, make_images, write_digits  # noqa: E402
 
 from reference_attacks.badnet import building  # noqa: E402
 from reference_attacks.badnet.building import DigitFolder  # noqa: E402
@@ -19,7 +19,7 @@ from reference_attacks.badnet.recipe import Backdoor  # noqa: E402
 from reference_attacks.data import ImageSet  # noqa: E402
 from reference_attacks.networks import BadNetsMnistNetwork  # noqa: E402
 from reference_attacks.overlays import in_corner  # noqa: E402
-from reference_attacks.poisoning import Attack, add_backdoored_copies, draw_copied  # noqa: E402
+from reference_attacks.poisoning import Attack, draw_copied  # noqa: E402
 from reference_attacks.triggers import CORNERS, NAMED_TRIGGERS, single_pixel  # noqa: E402
 from reference_attacks.zoo.batches import Batches, Poison, draw_batches  # noqa: E402
 from reference_attacks.zoo.machine import Machine  # noqa: E402
