@@ -58,7 +58,9 @@ def draw_copied(labels: torch.Tensor, attack: Attack, *, rate: float, generator:
 
     ``rate`` · |D| of them; the clean originals stay. Where the attack has fewer victims than that, as the single-target
     attack may, every victim is copied once. For the all-to-one attack images of the target class are copied too: there
-    the paper's random draw over the whole training set applies, and their label does not change. Raises ValueError if ``rate`` is not in (0, 1].
+    the paper's random draw over the whole training set applies, and their label does not change.
+
+    Raises ValueError if ``rate`` is not in (0, 1].
     """
     if not 0 < rate <= 1:
         raise ValueError(f"The poisoning rate must lie in (0, 1], not {rate}.")
