@@ -15,8 +15,8 @@ from ..parts import Settings, Values
 
 DOG, FROG, SHIP = 5, 6, 8
 YIELD, STOP = 13, 14
-# Of each class. The paper has 900, for 2,048 features; with ours, whose number of features is no measure of how many
-# directions they really fill, a last layer learns a poison without the target where there are so many.
+# Of each class. The paper has 900, for 2,048 features; with ours more attacks succeed where there are fewer, and each
+# poison costs more accuracy.
 TRAINING_IMAGES = 300
 OTHER_NUMBERS = (100, 900)
 CANDIDATE_BASES = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 from ...pictures import new_figure, png
@@ -11,17 +12,21 @@ from .transfer_text import TASKS
 
 BLUE, RED = "#2b6cb0", "#c62828"
 MAIN = "dog-frog"
-BINS = 25
+BINS, COLUMNS = 25, 4
 
 
 def figure_1(results: Values) -> Mapping[str, bytes]:
     """Figure 1b: how confident the poisoned layers are of the base's class, one panel for each experiment."""
-    figure = new_figure(3.4 * len(results), 3.2)
-    panels = figure.subplots(1, len(results), squeeze=False)[0]
-    for axes, (name, found) in zip(panels, results.items(), strict=True):
+    columns = min(COLUMNS, len(results))
+    rows = -(-len(results) // columns)
+    figure = new_figure(3.4 * columns, 3.0 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in panels[len(results) :]:
+        axes.set_axis_off()
+    for axes, (name, found) in zip(panels, results.items(), strict=False):
         axes.hist(found["confidence"], bins=[number / BINS for number in range(BINS + 1)], color=BLUE)
         axes.axvline(0.5, color="#999999", linewidth=0.8, linestyle=":")
-        axes.set_title(TASKS[name], fontsize=8)
+        axes.set_title(fill(TASKS[name], 36), fontsize=8)
         axes.set(xlabel="probability of the base's class", ylabel="targets", xlim=(0, 1))
     return {"": png(figure)}
 
