@@ -36,9 +36,9 @@ class Scale:
 
 
 FULL = Scale(name="full", setting=Setting(), trials=30, outliers=50, counts=(1, *range(5, 75, 5)), ablated=30)
-# What two CPU cores can do in some hours: fewer clean images, fewer steps of crafting, fewer points of the curves. An epoch
-# of a tenth of the images has a tenth of the steps, so the rate is ten times the paper's: at the paper's own, victims are
-# not trained long enough to learn the poisons.
+# What two CPU cores can do in some hours: fewer clean images, fewer steps of crafting, fewer points of the curves. An
+# epoch of a tenth of the images has a tenth of the steps, so the rate is ten times the paper's: at the paper's own,
+# victims are not trained for long enough to learn the poisons.
 REDUCED = Scale(
     name="reduced",
     setting=replace(
