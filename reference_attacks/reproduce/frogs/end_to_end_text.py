@@ -101,7 +101,8 @@ def _setting(results: Values) -> str:
     return (
         f"Victims are trained on from the clean network by Adam at {victims['learning_rate']:g} (the paper: 1.85e-05) "
         f"for {victims['epochs']} epochs with batches of {victims['batch']}, on {images:,} clean images ({size}) and "
-        f"the poisons; {setting['precision']}. Poisons are crafted in at most {crafting:,} iterations (the paper: 12,000)."
+        f"the poisons; {setting['precision']}. Poisons are crafted in at most {crafting:,} iterations (the paper: "
+        "12,000)."
     )
 
 
