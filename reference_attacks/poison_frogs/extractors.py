@@ -21,12 +21,13 @@ from ..data import ImageSet
 from ..networks.families import convolution
 from ..recipes import muon
 from ..tasks import find_task
-from ..training import as_input, predict
+from ..training import accuracy, as_input
 from ..zoo.batches import Batches, draw_batches
 from ..zoo.group import train_group
 from ..zoo.images import prepare_images
 from ..zoo.recipe import Precision
 from ..zoo.seeds import derived_generator, derived_seed
+from .choices import of_classes
 
 FEATURES = 2048
 SIDE = 128
@@ -157,14 +158,9 @@ def _trained(plan: ExtractorPlan, folder: Path, data_root: str | None) -> tuple[
     draws = draw_batches(train.labels, None, training, plan.steps, derived_generator(plan.seed, f"{plan.name}/batches"))
     batches = Batches(train, [draws], [None], training, torch.device("cpu"))
     train_group([network], batches, training, precision=plan.precision)
-    return network, (predict(network, test.images) == test.labels).float().mean().item()
+    return network, accuracy(network, test)
 
 
 def without(images: ImageSet, classes: tuple[int, ...]) -> ImageSet:
     """The images of all other classes, which are numbered anew, in their order."""
-    kept = [label for label in range(int(images.labels.max()) + 1) if label not in classes]
-    numbers = torch.full((int(images.labels.max()) + 1,), -1)
-    numbers[kept] = torch.arange(len(kept))
-    keep = (numbers[images.labels] >= 0).nonzero()[:, 0]
-    chosen = images.take(keep)
-    return ImageSet(images=chosen.images, labels=numbers[chosen.labels])
+    return of_classes(images, [label for label in range(int(images.labels.max()) + 1) if label not in classes])

@@ -10,11 +10,11 @@ from pathlib import Path
 from ..data import ImageSet
 from ..zoo.images import prepare_images
 from ..zoo.machine import choose_machine
+from .experiments import CLASS_NAMES as CIFAR10
 from .extractors import ExtractorPlan, build_extractor
 from .inception import load_inception, load_large
 from .transfer import FeatureExtractor
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIGNS = 43
 
 
