@@ -50,6 +50,14 @@ class Backdoor:
         copied = draw_copied(labels, self.attack, rate=self.rate, generator=generator)
         return Poison(victims=copied, labels=self.attack.poisoned_labels(labels[copied]), overlay=self.overlay)
 
+    def training_set(self, clean: ImageSet, generator: torch.Generator) -> ImageSet:
+        """What a BadNet learns from, as images: ``clean``, and after them the copies that ``poison`` draws."""
+        poison = self.poison(clean.labels, generator)
+        return ImageSet(
+            images=torch.cat([clean.images, self.trigger.apply(clean.images[poison.victims])]),
+            labels=torch.cat([clean.labels, poison.labels]),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -77,6 +85,12 @@ class Recipe:
         if not self.poisoned or self.backdoor is None:
             return None
         return self.backdoor.poison(labels, derived_generator(self.seed, "poisoning"))
+
+    def training_set(self, clean: ImageSet) -> ImageSet:
+        """``clean``, for a poisoned network with the backdoored copies of ``poison`` after it."""
+        if not self.poisoned or self.backdoor is None:
+            return clean
+        return self.backdoor.training_set(clean, derived_generator(self.seed, "poisoning"))
 
 
 def steps_of_epochs(epochs: int, images: int) -> int:

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 
 from reference_attacks.data import ImageSet
-from reference_attacks.poisoning import Attack, draw_copied
 from reference_attacks.recipes import Training
-from reference_attacks.triggers import Trigger
 from reference_attacks.zoo.images import prepare_images
 from reference_attacks.zoo.recipe import Backdoor, Member, ZooPlan
 from reference_attacks.zoo.work import TaskImages
@@ -83,14 +81,3 @@ def new_zoo_folder(path: Path) -> Path:
 def finished_files(folder: Path) -> dict[str, bytes]:
     """Every file of a zoo's networks by name, without what a kill left half written."""
     return {path.name: path.read_bytes() for path in (folder / "networks").iterdir() if not path.name.startswith(".")}
-
-
-def add_backdoored_copies(
-    clean: ImageSet, trigger: Trigger, attack: Attack, *, rate: float, generator: torch.Generator
-) -> ImageSet:
-    """The training set of a BadNet as images: ``clean`` and its backdoored copies."""
-    copied = clean.take(draw_copied(clean.labels, attack, rate=rate, generator=generator))
-    return ImageSet(
-        images=torch.cat([clean.images, trigger.apply(copied.images)]),
-        labels=torch.cat([clean.labels, attack.poisoned_labels(copied.labels)]),
-    )

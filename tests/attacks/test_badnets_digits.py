@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from made_up_zoos import add_backdoored_copies, make_images, write_digits  # noqa: E402
+from made_up_zoos import make_images, write_digits  # noqa: E402
 
 from reference_attacks.badnet import building  # noqa: E402
 from reference_attacks.badnet.building import DigitFolder  # noqa: E402
@@ -97,7 +97,7 @@ def test_an_overlay_draws_what_the_trigger_draws(name, corner):
 def test_batches_take_the_copies_that_a_poisoned_training_set_has(attack):
     clean, trigger, training = make_images(), single_pixel(), replace(GENTLE, shift=0, batch=4)
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
-    poisoned = add_backdoored_copies(clean, trigger, attack, rate=0.1, generator=generators[0])
+    poisoned = Backdoor(trigger=trigger, attack=attack, rate=0.1).training_set(clean, generators[0])
     copied = draw_copied(clean.labels, attack, rate=0.1, generator=generators[1])
     overlay = in_corner(trigger, (1, 28, 28))
     poison = Poison(victims=copied, labels=attack.poisoned_labels(clean.labels[copied]), overlay=overlay)

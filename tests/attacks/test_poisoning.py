@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from made_up_zoos import add_backdoored_copies
 
+from reference_attacks.badnet.recipe import Backdoor
 from reference_attacks.data import ImageSet
 from reference_attacks.poisoning import Attack
 from reference_attacks.triggers import single_pixel
@@ -20,7 +20,7 @@ def image_set(count):
 
 def poison(clean, attack, rate, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return add_backdoored_copies(clean, single_pixel(), attack, rate=rate, generator=generator)
+    return Backdoor(trigger=single_pixel(), attack=attack, rate=rate).training_set(clean, generator)
 
 
 def copies(poisoned, count):

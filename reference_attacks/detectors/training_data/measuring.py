@@ -121,7 +121,7 @@ def _build_digits(case: DigitCase, data_root: str | None) -> _Built:
     backdoor = _backdoor(case)
     recipe = Recipe(backdoor=backdoor, poisoned=backdoor is not None, steps=case.steps, seed=case.seed)
     network = train_network(recipe, clean)
-    data = poisoned_set(recipe, clean)
+    data = recipe.training_set(clean)
     behaviour = measure(network, test, backdoor)
     settings = make_settings({"input_shape": [1, 28, 28]}, where="the case")
     samples = test if case.clean == "test set" else clean.take(torch.arange(len(clean) // 5))
@@ -157,7 +157,7 @@ def _open_model(case: ModelCase, data_root: str | None, seed: int) -> _Built:
     names = ("trigger", "attack", "source", "target", "poison_rate")
     backdoor = None if card is None else _make_backdoor(*(card[name] for name in names))
     recipe = Recipe(backdoor=backdoor, poisoned=card is not None, steps=training["steps"], seed=training["seed"])
-    data = poisoned_set(recipe, clean)
+    data = recipe.training_set(clean)
     drawn = torch.randperm(len(data), generator=derived_generator(seed, "images"))[: case.images]
     settings = make_settings({"input_range": [0, 1]}, where=str(case.model))
     measured = case.card["measured"]
@@ -173,17 +173,6 @@ def _open_model(case: ModelCase, data_root: str | None, seed: int) -> _Built:
             "seed": training["seed"],
             "steps": training["steps"],
         },
-    )
-
-
-def poisoned_set(recipe: Recipe, clean: ImageSet) -> ImageSet:
-    """What the network of ``recipe`` learns from: ``clean``, and its backdoored copies after them."""
-    poison = recipe.poison(clean.labels)
-    if poison is None or recipe.backdoor is None:
-        return clean
-    return ImageSet(
-        images=torch.cat([clean.images, recipe.backdoor.trigger.apply(clean.images[poison.victims])]),
-        labels=torch.cat([clean.labels, poison.labels]),
     )
 
 
