@@ -34,9 +34,9 @@ def stratified(data: ImageSet, count: int, generator: torch.Generator) -> ImageS
     return data.take(torch.cat(chosen))
 
 
-def evenly_spread(data: ImageSet, count: int, without: Sequence[int] = ()) -> ImageSet:
-    """Every n-th image, so that there are about ``count``, but for those at ``without``."""
-    keep = torch.zeros(len(data), dtype=torch.bool)
-    keep[:: max(1, len(data) // count)] = True
+def evenly_spread(total: int, count: int, without: Sequence[int] = ()) -> torch.Tensor:
+    """Int64: every n-th of the numbers below ``total``, so that there are about ``count``, but for ``without``."""
+    keep = torch.zeros(total, dtype=torch.bool)
+    keep[:: max(1, total // count)] = True
     keep[list(without)] = False
-    return data.take(keep.nonzero()[:, 0])
+    return keep.nonzero()[:, 0]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..zoo.seeds import derived_seed
 from .cases import Case, Trained, perturbed, train_cases
 from .runs import CaseKey, Job
@@ -46,9 +48,9 @@ def train_jobs(folder: MetaPoisonFolder, jobs: Sequence[Job]) -> None:
 
 def trained_victims(folder: MetaPoisonFolder, jobs: Sequence[Job]) -> list[Trained]:
     """The victims of ``jobs``, all of one variant; those that are done are trained again, and become what they were."""
-    return train_cases(
-        jobs, _cases(folder, jobs), folder.training(jobs[0][0]), seed=folder.seed, machine=folder.machine
-    )
+    validation = folder.images().test.take(folder.validation())
+    training = folder.training(jobs[0][0])
+    return train_cases(jobs, _cases(folder, jobs), validation, training, seed=folder.seed, machine=folder.machine)
 
 
 def _cases(folder: MetaPoisonFolder, jobs: Sequence[Job]) -> dict[CaseKey, Case]:
@@ -62,6 +64,6 @@ def _cases(folder: MetaPoisonFolder, jobs: Sequence[Job]) -> dict[CaseKey, Case]
                 problem=problem,
                 targets=targets,
                 poisons=perturbed(run.trial, problem, crafted, folder.seed),
-                validation=folder.validation(targets),
+                judged=~torch.isin(folder.validation(), targets),
             )
     return cases

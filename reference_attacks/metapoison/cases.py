@@ -14,7 +14,7 @@ from ..networks import make_network
 from ..zoo.machine import Machine
 from ..zoo.seeds import derived_generator, derived_seed
 from .crafting import random_perturbation
-from .measuring import Watch, accuracy_on, make_view
+from .measuring import Watch, make_view, predicted_on
 from .problem import Problem
 from .runs import CaseKey, Job, VictimRun
 from .trials import Trial
@@ -28,25 +28,27 @@ class Case:
     """What a victim is about, apart from its weights.
 
     ``problem``: the poisoner's. ``targets``: int64 ``(T,)``, indices of test images. ``poisons``: what takes the place
-    of the bases; these themselves for clean victims. ``validation``: test images without the targets.
+    of the bases; these themselves for clean victims. ``judged``: bool ``(V,)``, which validation images are no targets.
     """
 
     problem: Problem
     targets: torch.Tensor
     poisons: Replaced
-    validation: ImageSet
+    judged: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
     """A victim, on the CPU in evaluation mode.
 
-    ``values``: its record. ``weights``: see ``MetaPoisonFolder.weights``, None unless they are kept.
+    ``clean``: the validation images that are no targets. ``values``: its record. ``weights``: see
+    ``MetaPoisonFolder.weights``, None unless they are kept.
     """
 
     run: VictimRun
     case: Case
     network: nn.Module
+    clean: ImageSet
     values: dict[str, Any]
     weights: Weights | None
 
@@ -72,13 +74,20 @@ def new_network(clean: ImageSet, classes: int, name: str, purpose: str, seed: in
 
 
 def train_cases(
-    jobs: Sequence[Job], cases: Mapping[CaseKey, Case], training: VictimTraining, *, seed: int, machine: Machine
+    jobs: Sequence[Job],
+    cases: Mapping[CaseKey, Case],
+    validation: ImageSet,
+    training: VictimTraining,
+    *,
+    seed: int,
+    machine: Machine,
 ) -> list[Trained]:
     """The victims of ``jobs``, whose cases have one clean training set and classes in common.
 
-    All randomness is drawn from ``seed`` and the victims' numbers, so a victim can be trained again. A record has
-    "targets", indices of test images; "poison_accuracy", the share of poisons that the victim classifies as they are
-    labelled; and everything of ``measuring.Watch.values``.
+    ``validation``: V test images, for all; targets may be among them. All randomness is drawn from ``seed`` and the
+    victims' numbers, so a victim can be trained again. A record has "targets", indices of test images;
+    "poison_accuracy", the share of poisons that the victim classifies as they are labelled; and everything of
+    ``measuring.Watch.values``.
     """
     first = cases[jobs[0][0].case].problem
     networks = [
@@ -86,14 +95,20 @@ def train_cases(
         for job in jobs
     ]
     seen = [(run, network) for network, job in zip(networks, jobs, strict=True) for run in job]
-    watches = {run: _watch(run, network, cases[run.case], training.batch, seed, machine) for run, network in seen}
+    shown, labels = validation.images.to(machine.device), validation.labels
+    watches = {
+        run: _watch(run, network, cases[run.case], labels, training.batch, seed, machine.device)
+        for run, network in seen
+    }
     trails = {run: [_state(network)] for run, network in seen if run.keep_weights}
 
     def look(_: int) -> None:
-        for run, network in seen:
-            watches[run].look()
-            if run in trails:
-                trails[run].append(_state(network))
+        for network, job in zip(networks, jobs, strict=True):
+            predicted = predicted_on(network, shown)
+            for run in job:
+                watches[run].look(predicted)
+                if run in trails:
+                    trails[run].append(_state(network))
 
     train_victims(
         networks,
@@ -104,18 +119,21 @@ def train_cases(
         machine=machine,
         on_epoch=look,
     )
-    return [_trained(run, network, cases[run.case], watches[run], trails.get(run)) for run, network in seen]
+    return [_trained(run, network, cases[run.case], validation, watches[run], trails.get(run)) for run, network in seen]
 
 
-def _watch(run: VictimRun, network: nn.Module, case: Case, batch: int, seed: int, machine: Machine) -> Watch:
+def _watch(
+    run: VictimRun, network: nn.Module, case: Case, labels: torch.Tensor, batch: int, seed: int, device: str
+) -> Watch:
     generator = derived_generator(seed, f"metapoison/victims/{run.number}/looks")
     view = make_view(
         case.problem,
         case.poisons.images,
-        case.validation,
+        labels,
+        case.judged,
         batch=batch,
         generator=generator,
-        device=machine.device,
+        device=device,
     )
     return Watch(network, view)
 
@@ -124,8 +142,20 @@ def _state(network: nn.Module) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _trained(run: VictimRun, network: nn.Module, case: Case, watch: Watch, trail: Sequence[Weights] | None) -> Trained:
-    poisons = ImageSet(images=case.poisons.images, labels=case.problem.clean.labels[case.poisons.indices])
-    values = {"targets": case.targets.tolist(), "poison_accuracy": accuracy_on(network, poisons), **watch.values()}
+def _trained(
+    run: VictimRun,
+    network: nn.Module,
+    case: Case,
+    validation: ImageSet,
+    watch: Watch,
+    trail: Sequence[Weights] | None,
+) -> Trained:
+    right = predicted_on(network, case.poisons.images) == case.problem.clean.labels[case.poisons.indices]
+    values = {
+        "targets": case.targets.tolist(),
+        "poison_accuracy": float(right.double().mean()),
+        **watch.values(),
+    }
     weights = None if trail is None else {name: torch.stack([one[name] for one in trail]) for name in trail[0]}
-    return Trained(run=run, case=case, network=network, values=values, weights=weights)
+    clean = validation.take(case.judged.nonzero()[:, 0])
+    return Trained(run=run, case=case, network=network, clean=clean, values=values, weights=weights)

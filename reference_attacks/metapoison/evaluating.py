@@ -18,7 +18,7 @@ from ..reproduce.tables import table
 from ..training import as_input
 from .exporting import TARGETS, WEIGHTS, measured
 from .finished import SETTING, finished_runs, read_run
-from .measuring import BATCHES, View, Watch
+from .measuring import BATCHES, View, Watch, predicted_on
 from .runs import VictimRun
 
 CARD = "model.json"
@@ -63,10 +63,11 @@ def _evaluate_files(folder: Path) -> Evaluated:
         wanted=torch.full_like(targets.labels, card["wanted"]),
         batches=torch.stack([as_input(training.images[chosen]) for chosen in drawn]),
         groups={},
-        validation=validation,
+        labels=validation.labels,
+        judged=torch.ones(len(validation), dtype=torch.bool),
     )
     watch = Watch(network, view)
-    watch.look()
+    watch.look(predicted_on(network, validation.images))
     return Evaluated(run=read_run(card["run"]), measured=measured(watch.values()))
 
 

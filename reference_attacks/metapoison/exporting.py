@@ -72,7 +72,7 @@ def write_trained(
         network=network,
         training=case.problem.poisoned(case.poisons.images),
         poisons=case.problem.poisons if perturbed else torch.empty(0, dtype=torch.int64),
-        clean=case.validation,
+        clean=trained.clean,
         notes=notes,
     )
     return write_victim(victim, out)
@@ -131,12 +131,14 @@ def _export(folder: MetaPoisonFolder, out: Path, run: VictimRun) -> None:
 class Order:
     """Victims of one case, and where they go.
 
-    ``data``: the choice of the training set, for the cards. ``command``: that made the victims, for the cards.
+    ``validation``: test images. For the cards, ``data``: the choice of the training set; ``command``: that made the
+    victims.
     """
 
     case: Case
     training: VictimTraining
     data: DataChoice
+    validation: ImageSet
     seed: int
     machine: Machine
     out: Path
@@ -147,5 +149,5 @@ def train_and_write(order: Order, jobs: Sequence[Job]) -> None:
     """Train the victims of ``jobs``, all of the order's case, and write each."""
     cases = {jobs[0][0].case: order.case}
     about = {"seed": order.seed, "data": asdict(order.data), "command": order.command}
-    for trained in train_cases(jobs, cases, order.training, seed=order.seed, machine=order.machine):
+    for trained in train_cases(jobs, cases, order.validation, order.training, seed=order.seed, machine=order.machine):
         write_trained(trained, order.training, order.out, classes=order.data.class_names, about=about)

@@ -15,16 +15,15 @@ from torch import nn
 
 from pytest_backdoor.files import write_atomically
 
-from ..data import ImageSet
 from ..parallel import work_off
 from ..subsets import evenly_spread
+from ..training import accuracy
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
 from ..zoo.seeds import derived_generator
 from .building import craft_poisons, train_jobs
 from .cases import new_network
 from .images import Images, choose_images
-from .measuring import accuracy_on
 from .poison_files import TASK
 from .problem import Problem
 from .runs import VictimRun, as_jobs, grouped
@@ -133,9 +132,9 @@ class MetaPoisonFolder:
         """What victims are trained and measured on."""
         return _images(self.path, self.setting.classes, self.setting.train_images, self.seed)
 
-    def validation(self, targets: torch.Tensor) -> ImageSet:
-        """Test images for the validation accuracy, without ``targets``."""
-        return evenly_spread(self.images().test, self.setting.evaluation_images, targets.tolist())
+    def validation(self) -> torch.Tensor:
+        """Int64 ``(V,)``: which test images the validation accuracy is of, but for a trial's targets."""
+        return evenly_spread(len(self.images().test), self.setting.evaluation_images)
 
     def training(self, run: VictimRun) -> VictimTraining:
         """How the victim is trained."""
@@ -201,8 +200,8 @@ class MetaPoisonFolder:
         network = self.new_network(training, "reference")
         generator = derived_generator(self.seed, "metapoison/reference/batches")
         train_victims([network], self.images().training, [None], training, [generator], machine=self.machine)
-        accuracy = accuracy_on(network, self.validation(torch.empty(0, dtype=torch.int64)))
-        write_atomically(path.with_suffix(".json"), json.dumps({"validation_accuracy": accuracy}).encode())
+        share = accuracy(network, self.images().test.take(self.validation()))
+        write_atomically(path.with_suffix(".json"), json.dumps({"validation_accuracy": share}).encode())
         write_atomically(path, save({name: value.contiguous() for name, value in network.state_dict().items()}))
 
 

@@ -11,12 +11,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ..data import ImageSet
 from ..training import as_input, predicted_classes
 from .problem import Problem
 
 # Batches of training images that a target joins, in place of all those of an epoch as in the published code.
-BATCHES = 8
+BATCHES = 4
 SHOWN = 100
 EVALUATION_BATCH = 1000
 
@@ -27,20 +26,23 @@ class View:
 
     ``targets``: float ``(T, C, H, W)`` in [0, 1]. ``wanted``: int64 ``(T,)``, on the CPU. ``batches``: float
     ``(n, B, C, H, W)``, batches of its own training images. ``groups``: images by name, float ``(N, C, H, W)``, whose
-    features are compared with the targets'. ``validation``: uint8 test images that are no targets, and their labels.
+    features are compared with the targets'. ``labels``: int64 ``(V,)`` of the validation images, which all victims have
+    in common, on the CPU; ``judged``: bool ``(V,)``, which of them are no targets.
     """
 
     targets: torch.Tensor
     wanted: torch.Tensor
     batches: torch.Tensor
     groups: Mapping[str, torch.Tensor]
-    validation: ImageSet
+    labels: torch.Tensor
+    judged: torch.Tensor
 
 
 def make_view(
     problem: Problem,
     poisons: torch.Tensor,
-    validation: ImageSet,
+    labels: torch.Tensor,
+    judged: torch.Tensor,
     *,
     batch: int,
     generator: torch.Generator,
@@ -48,7 +50,8 @@ def make_view(
 ) -> View:
     """The view of a victim that is trained with ``poisons``, uint8 ``(P, C, H, W)``, in the place of the bases.
 
-    ``batch``: training images of a batch. ``generator`` draws which ones.
+    ``labels`` and ``judged``: of the validation images. ``batch``: training images of a batch; ``generator`` draws
+    which ones.
     """
     trained = problem.poisoned(poisons)
     drawn = torch.randint(len(trained), (BATCHES, batch), generator=generator)
@@ -63,7 +66,8 @@ def make_view(
         wanted=problem.labels,
         batches=torch.stack([as_input(trained.images[chosen]) for chosen in drawn]).to(device),
         groups={name: as_input(images).to(device) for name, images in groups.items()},
-        validation=ImageSet(images=validation.images.to(device), labels=validation.labels),
+        labels=labels,
+        judged=judged,
     )
 
 
@@ -110,8 +114,11 @@ class Watch:
         self._distances: dict[str, list[float]] = {name: [] for name in view.groups}
 
     @torch.no_grad()
-    def look(self) -> None:
-        """Measure the network as it is; it is in training mode before and after."""
+    def look(self, predicted: torch.Tensor) -> None:
+        """Measure the network as it is, and leave it in training mode.
+
+        ``predicted``: int64 ``(V,)``, on the CPU, what it takes the validation images for.
+        """
         view, network = self._view, self._network
         network.eval()
         features = last_features(network, view.targets)
@@ -119,7 +126,7 @@ class Watch:
         for name, images in view.groups.items():
             distances = torch.cdist(features, last_features(network, images))
             self._distances[name].append(round(float(distances.mean()), 4))
-        self._accuracies.append(accuracy_on(network, view.validation))
+        self._accuracies.append(float((predicted == view.labels)[view.judged].double().mean()))
         self._in_batches.append(logits_in_batches(network, view.batches, view.targets).cpu())
 
     def values(self) -> dict[str, Any]:
@@ -150,12 +157,10 @@ class Watch:
         }
 
 
-@torch.no_grad()
-def accuracy_on(network: nn.Module, data: ImageSet) -> float:
-    """The share of correctly classified images, which are on the device of ``network``; their labels on the CPU."""
-    batches = (as_input(images) for images in data.images.split(EVALUATION_BATCH))
-    device = str(data.images.device)
-    return float((predicted_classes(network, batches, device) == data.labels).double().mean())
+def predicted_on(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Int64 ``(N,)``, on the CPU: what ``network``, then in evaluation mode, takes uint8 images on its device for."""
+    batches = (as_input(some) for some in images.split(EVALUATION_BATCH))
+    return predicted_classes(network.eval(), batches, str(images.device))
 
 
 def final(values: Mapping[str, Any], statistics: str = "evaluation", epochs: int = 1) -> dict[str, float]:

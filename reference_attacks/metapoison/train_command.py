@@ -64,8 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
     from functools import partial
 
+    import torch
+
     from ..parallel import work_off
-    from ..subsets import evenly_spread
     from ..victim_files import MODEL
     from ..zoo.machine import choose_machine
     from .cases import Case, perturbed
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         problem=file.problem,
         targets=file.target_numbers,
         poisons=perturbed(trial, file.problem, file.images, arguments.seed),
-        validation=evenly_spread(images.test, len(images.test), file.target_numbers.tolist()),
+        judged=~torch.isin(torch.arange(len(images.test)), file.target_numbers),
     )
     runs = [VictimRun(trial=trial, number=number) for number in range(arguments.victims)]
     missing = [one for one in runs if not (arguments.out / one.name / MODEL).exists()]
@@ -90,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         case=case,
         training=training,
         data=file.data,
+        validation=images.test,
         seed=arguments.seed,
         machine=machine,
         out=arguments.out,

@@ -99,7 +99,7 @@ def _projections(
 
 def clean_accuracy(network: SmallAlexNet, images: Images, without: Sequence[int] = ()) -> float:
     """The share of correctly classified test images, of ``images.evaluated`` but for those at ``without``."""
-    return accuracy(network, evenly_spread(images.test, images.evaluated, without))
+    return accuracy(network, images.test.take(evenly_spread(len(images.test), images.evaluated, without)))
 
 
 def _labelled(images: torch.Tensor, label: int) -> ImageSet:
