@@ -237,8 +237,12 @@ def _seen(found: MetaGradient, labels: torch.Tensor, poisoned: torch.Tensor) -> 
 
     ``poisoned``: bool ``(G,)``, which surrogates' batches held poisons; the others say nothing about them.
     """
-    wanted = labels.expand(found.after.shape[:2])[poisoned]
-    before, after = found.before[poisoned], found.after[poisoned]
-    losses = [cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum") for logits in (before, after)]
-    success = (after.argmax(-1) == wanted).sum()
-    return torch.stack([*losses, success, torch.full_like(losses[0], wanted.numel())]).double()
+    weights = poisoned[:, None].expand(found.after.shape[:2]).double()
+    wanted = labels.expand(found.after.shape[:2])
+    before, after = (
+        cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(weights)
+        for logits in (found.before, found.after)
+    )
+    success = (found.after.argmax(-1) == wanted).double()
+    # Products in place of selections, for which a GPU would have to be waited for.
+    return torch.stack([(values * weights).sum() for values in (before.double(), after.double(), success, weights)])

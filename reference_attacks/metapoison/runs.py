@@ -30,13 +30,25 @@ class VictimRun:
             raise ValueError("Only crafted poisons have craft steps.")
 
     @property
-    def name(self) -> str:
-        """A file name, one for each victim."""
+    def kind(self) -> str:
+        """A name that victims have in common which differ by their numbers alone."""
         variant = "" if self.variant == "baseline" else f"-{self.variant.replace(' ', '-')}"
         step = "" if self.craft_step is None else f"-step-{self.craft_step}"
-        return f"{self.trial.name}{variant}{step}-victim-{self.number}"
+        return f"{self.trial.name}{variant}{step}"
+
+    @property
+    def name(self) -> str:
+        """A file name, one for each victim."""
+        return f"{self.kind}-victim-{self.number}"
+
+    @property
+    def case(self) -> CaseKey:
+        """What victims share that differ by their weights alone."""
+        return self.trial, self.craft_step
 
 
+# What decides the training images and the targets of a victim.
+CaseKey = tuple[Trial, int | None]
 # One network; several runs only where they look at the same one, which was trained on clean images.
 Job = tuple[VictimRun, ...]
 
