@@ -120,7 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
     changed = (crafted.images.int() - chosen.problem.bases.int()).abs()
     print(
         f"{len(crafted.images)} poisons in {out} after {done.seconds:.0f} s: largest change of a pixel "
-        f"{int(changed.max())} of 255, success with the surrogates {crafted.history[-1].success:.0%} (after the unrolled steps)."
+        f"{int(changed.max())} of 255, success with the surrogates "
+        f"{crafted.history[-1].success:.0%} (after the unrolled steps)."
     )
     return 0
 
