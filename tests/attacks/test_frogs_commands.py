@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -44,6 +45,18 @@ def test_crafted_files_hold_what_was_measured(shared, tmp_path, capsys):
             assert (np.asarray(image).transpose(2, 0, 1) == arrays["images"][number]).all()
     assert main(["frogs", "craft", *shared, *DOG_TO_FROG, "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("likeness", [["--bound", "4"], ["--similarity", "0.001", "--stop-distance", "0.5"]])
+def test_the_command_on_the_card_makes_the_same_poisons(shared, tmp_path, likeness):
+    first, again = tmp_path / "first", tmp_path / "again"
+    options = [*likeness, "--count", "2", "--watermark", "0.2", "--step-rule", "descent", "--seed", "3"]
+    assert main(["frogs", "craft", *shared, *DOG_TO_FROG, *options, "--out", str(first)]) == 0
+    words = shlex.split(json.loads((first / "card.json").read_text())["command"])
+    assert words[:3] == ["python", "-m", "reference_attacks"]
+    folders = [*shared[shared.index("--data-root") :][:4], "--out", str(again)]
+    assert main([*words[3:], *folders]) == 0
+    assert (np.load(first / "poisons.npz")["images"] == np.load(again / "poisons.npz")["images"]).all()
 
 
 def test_one_target_in_a_folder_stands_for_all_bases(shared, tmp_path):

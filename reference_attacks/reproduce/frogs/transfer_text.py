@@ -14,6 +14,7 @@ TASKS = {
     "dog-frog-within-2": "dog and frog, every pixel within 2 of 255",
     "dog-frog-within-4": "dog and frog, every pixel within 4 of 255",
     "dog-frog-within-8": "dog and frog, every pixel within 8 of 255",
+    "dog-frog-within-16": "dog and frog, every pixel within 16 of 255",
     "dog-frog-of-100": "dog and frog, 100 training images of each",
     "dog-frog-of-900": "dog and frog, 900 training images of each, as in the paper",
     "dog-frog-ship": "dog and frog, with ships as a third class",
