@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..training import as_input
-from .collision import STEP_RULES, Batch, Features, Similarity, StepRule, squared_norms
+from .collision import STEP_RULES, Batch, Features, Precision, Similarity, StepRule, squared_norms
 
 LEVELS = 255
 
@@ -26,6 +26,7 @@ class CraftingPlan:
     ``stop_distance``: a poison is finished once ‖f(p) − f(t)‖ of its uint8 image is below; None: never for that reason.
     ``bound``: an ℓ∞ bound for pixels in [0, 1], such as 2/255; then the nearest image within it takes the place of the
     backward step, and ``similarity`` is of no consequence. ``batch``: how many poisons are optimised at once.
+    ``precision``: of the network while poisons are optimised; they are measured in float32.
     """
 
     iterations: int = 1000
@@ -35,6 +36,7 @@ class CraftingPlan:
     bound: float | None = None
     batch: int = 128
     step_rule: StepRule = "polyak"
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +94,13 @@ def craft(
     wanted = _all_features(features, targets, plan.batch)
     images = torch.empty_like(bases, memory_format=torch.contiguous_format)
     iterations = torch.zeros(len(bases), dtype=torch.int64, device=bases.device)
-    batch, waiting = Batch.empty(features, similarity, plan.step_rule, plan.learning_rate), 0
+    batch, waiting = Batch.empty(features, similarity, plan.step_rule, plan.precision, plan.learning_rate), 0
     while waiting < len(bases) or len(batch):
         joining = slice(waiting, min(len(bases), waiting + plan.batch - len(batch)))
         numbers = torch.arange(joining.start, joining.stop, device=bases.device)
-        batch.join(numbers, as_input(bases[joining]), wanted[joining])
+        # Channels last, as convolutions want it: else each step would copy the images.
+        started = as_input(bases[joining]).contiguous(memory_format=torch.channels_last)
+        batch.join(numbers, started, wanted[joining])
         waiting = joining.stop
         batch.step()
         finished = batch.finished(plan.iterations, plan.stop_distance)

@@ -112,7 +112,8 @@ class EndToEndFolder:
         path = self.path / self.name / "setting.json"
         values = json.loads(json.dumps({"seed": self.seed, **asdict(self.setting)}))
         stored = json.loads(path.read_text()) if path.exists() else values
-        stored["crafting"].setdefault("step_rule", "descent")  # The only one before there were several.
+        # What there was before there was a choice.
+        stored["crafting"] = {"step_rule": "descent", "precision": "float32", **stored["crafting"]}
         if stored != values:
             raise ValueError(f"{path} tells of another setting; choose an empty folder.")
         write_atomically(path, json.dumps(values, indent=1).encode())

@@ -74,6 +74,12 @@ def add_crafting_options(parser: argparse.ArgumentParser) -> None:
         default="polyak",
         help="how long steps are: Polyak's rule, or as long as each lowers the objective; default: %(default)s",
     )
+    group.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the network in crafting; poisons are measured in float32; default: %(default)s",
+    )
     group.add_argument("--batch", type=int, default=128, metavar="N", help="poisons at once; default: %(default)s")
 
 
@@ -88,12 +94,14 @@ def crafting_plan(arguments: argparse.Namespace) -> CraftingPlan:
         bound=None if arguments.bound is None else arguments.bound / LEVELS,
         batch=arguments.batch,
         step_rule=arguments.step_rule,
+        precision=arguments.precision,
     )
 
 
 def crafting_words(arguments: argparse.Namespace) -> list[str]:
     """The options of ``add_crafting_options`` that decide what is crafted, as words of a command."""
     words = ["--iterations", str(arguments.iterations), "--step-rule", arguments.step_rule]
+    words += ["--precision", arguments.precision]
     likeness = "similarity" if arguments.bound is None else "bound"
     words += [f"--{likeness}", str(getattr(arguments, likeness))]
     if arguments.stop_distance is not None:

@@ -161,7 +161,7 @@ def test_rounded_poisons_keep_the_bound(features, plan):
 @BOTH
 def test_poisons_that_can_go_no_further_leave_early(features, plan):
     poisons = craft(features, images(2, 1), images(2, 2), replace(plan, similarity=1e3, iterations=100_000))
-    assert poisons.iterations.max() < 1000
+    assert poisons.iterations.max() < 2000
 
 
 @BOTH
