@@ -46,11 +46,10 @@ SETTING_1 = """\
 A frozen feature extractor, and a last layer trained cold on clean images and one poison: Adam, rate 0.01, 100 epochs,
 minibatches of 32 (of the published code). Extractors are our own, trained on the other classes of CIFAR-10 and of the
 German traffic signs; the paper has InceptionV3 and dogs against fish of ImageNet. Training images are 300 of each class
-unless others are named. Targets are test images that the
-clean layer classifies correctly, half of each class; bases are test images of the other class, of 20 random
-ones the one nearest to the target in features (the paper: random). Poisons are
-uint8 images; β₀ is 0.0001, in the paper 0.25. Drops of accuracy are in percentage points, over all test images, the
-target among them."""
+unless others are named. Targets are test images that the clean layer classifies correctly, half of each class; bases
+are test images of the other class, of 20 random ones the one nearest to the target in features (the paper: random).
+Poisons are uint8 images, crafted with steps by Polyak's rule (the paper: one learning rate); β₀ is 0.0001, in the paper
+0.25. Drops of accuracy are in percentage points, over all test images, the target among them."""
 SETTING_2 = """\
 Angles in degrees between the normals of the decision boundary between target's and base's class, in the poisoned and in
 the clean last layer, which start from the same weights and see the clean images in the same order. What chance alone
