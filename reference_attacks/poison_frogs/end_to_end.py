@@ -48,9 +48,7 @@ class Setting:
     train_images: int = 50_000
     evaluation_images: int = 10_000
     victims: VictimTraining = field(default_factory=VictimTraining)
-    crafting: CraftingPlan = field(
-        default_factory=lambda: CraftingPlan(iterations=12_000, similarity=SIMILARITY, learning_rate=1e-2)
-    )
+    crafting: CraftingPlan = field(default_factory=lambda: CraftingPlan(iterations=12_000, similarity=SIMILARITY))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +112,10 @@ class EndToEndFolder:
     def _check_setting(self) -> None:
         path = self.path / self.name / "setting.json"
         values = json.loads(json.dumps({"seed": self.seed, **asdict(self.setting)}))
-        if path.exists() and json.loads(path.read_text()) != values:
+        stored = json.loads(path.read_text()) if path.exists() else values
+        # What there was before there was a choice.
+        stored["crafting"] = {"step_rule": "descent", "precision": "float32", **stored["crafting"]}
+        if stored != values:
             raise ValueError(f"{path} tells of another setting; choose an empty folder.")
         write_atomically(path, json.dumps(values, indent=1).encode())
 

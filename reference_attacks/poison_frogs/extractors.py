@@ -136,7 +136,15 @@ def build_extractor(
 
 
 def _recipe(plan: ExtractorPlan) -> dict[str, Any]:
-    return {**asdict(plan), "held_out": list(plan.held_out), "training": asdict(muon(find_task(plan.task).training))}
+    training = asdict(muon(find_task(plan.task).training))
+    return {**asdict(plan), "held_out": list(plan.held_out), "architecture": architecture(), "training": training}
+
+
+def architecture() -> str:
+    """The extractors' layers with their sizes, for three channels and ten classes, in one line."""
+    with torch.device("meta"):  # No weights, and no chance.
+        layers = " ".join(str(ExtractorNetwork(channels=3, classes=10)).split())
+    return f"{SIDE}x{SIDE} pixels: {layers}"
 
 
 @cache
