@@ -26,11 +26,11 @@ class Stack:
     def __len__(self) -> int:
         return len(next(iter(self.weights.values())))
 
-    def part(self, start: int, end: int) -> Stack:
-        """Views of some of them, consecutive ones."""
+    def part(self, which: slice) -> Stack:
+        """Views of some of them."""
         return Stack(
-            weights={name: value[start:end] for name, value in self.weights.items()},
-            buffers={name: value[start:end] for name, value in self.buffers.items()},
+            weights={name: value[which] for name, value in self.weights.items()},
+            buffers={name: value[which] for name, value in self.buffers.items()},
         )
 
     def put(self, number: int, network: nn.Module) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from .settings import Looks, Objective, Statistics
-from .stacks import Networks, Stack
+from .stacks import Networks, Stack, Tensors
 
 MARGIN_FLOOR = -100.0  # As in the published code.
 
@@ -101,7 +101,7 @@ def meta_gradient(
     gradient = torch.zeros_like(batches[0].images)
     for number in range(unroll, 0, -1):
         if number in looks:
-            weights = _leaves(trajectory[number])
+            weights = leaves_of(trajectory[number])
             logits = _look(networks, weights, surrogates.buffers, batches, number, aim)
             loss = target_loss(logits, aim.labels, aim.objective) / len(looks)
             slopes = torch.autograd.grad(loss.sum(), list(weights.values()))
@@ -123,12 +123,12 @@ class _Step:
     """
 
     def __init__(
-        self, networks: Networks, buffers: dict[str, torch.Tensor], batch: Batch, rates: torch.Tensor
+        self, networks: Networks, buffers: Tensors, batch: Batch, rates: torch.Tensor
     ) -> None:
         self.networks, self.buffers, self.batch, self.rates = networks, buffers, batch, rates
-        self.kept: tuple[dict[str, torch.Tensor], torch.Tensor, dict[str, torch.Tensor]] | None = None
+        self.kept: tuple[Tensors, torch.Tensor, Tensors] | None = None
 
-    def forward(self, weights: dict[str, torch.Tensor], *, keep: bool) -> dict[str, torch.Tensor]:
+    def forward(self, weights: Tensors, *, keep: bool) -> Tensors:
         """The weights after the step; with ``keep`` its graph stays for the way back."""
         leaves, images, gradients = self._differentiated(weights, twice=keep)
         if keep:
@@ -138,8 +138,8 @@ class _Step:
         }
 
     def back_to_weights(
-        self, weights: dict[str, torch.Tensor], adjoint: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+        self, weights: Tensors, adjoint: Tensors
+    ) -> Tensors:
         """The cotangent of the weights before the step."""
         leaves, _, gradients = self._taken(weights)
         scaled_adjoint = [scaled(value, self.rates) for value in adjoint.values()]
@@ -148,7 +148,7 @@ class _Step:
             name: value - product for (name, value), product in zip(adjoint.items(), products, strict=True)
         }
 
-    def back_to_images(self, weights: dict[str, torch.Tensor], adjoint: dict[str, torch.Tensor]) -> torch.Tensor:
+    def back_to_images(self, weights: Tensors, adjoint: Tensors) -> torch.Tensor:
         """The cotangent of the batch's images."""
         _, images, gradients = self._taken(weights)
         scaled_adjoint = [scaled(value, self.rates) for value in adjoint.values()]
@@ -156,15 +156,15 @@ class _Step:
         return -product
 
     def _taken(
-        self, weights: dict[str, torch.Tensor]
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, dict[str, torch.Tensor]]:
+        self, weights: Tensors
+    ) -> tuple[Tensors, torch.Tensor, Tensors]:
         kept, self.kept = self.kept, None
         return kept or self._differentiated(weights, twice=True)
 
     def _differentiated(
-        self, weights: dict[str, torch.Tensor], *, twice: bool
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, dict[str, torch.Tensor]]:
-        leaves, images = _leaves(weights), self.batch.images.detach().requires_grad_(twice)
+        self, weights: Tensors, *, twice: bool
+    ) -> tuple[Tensors, torch.Tensor, Tensors]:
+        leaves, images = leaves_of(weights), self.batch.images.detach().requires_grad_(twice)
         logits = self.networks.unrolled(leaves, self.buffers, images)
         loss = batch_losses(logits, self.batch.labels).sum()
         gradients = torch.autograd.grad(loss, list(leaves.values()), create_graph=twice)
@@ -181,14 +181,15 @@ def scaled(value: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
     return value * rates.view(-1, *[1] * (value.dim() - 1))
 
 
-def _leaves(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def leaves_of(weights: Tensors) -> Tensors:
+    """The same weights, without their history, to be differentiated with respect to."""
     return {name: value.detach().requires_grad_() for name, value in weights.items()}
 
 
 def _look(
     networks: Networks,
-    weights: dict[str, torch.Tensor],
-    buffers: dict[str, torch.Tensor],
+    weights: Tensors,
+    buffers: Tensors,
     batches: Sequence[Batch],
     step: int,
     aim: Aim,
