@@ -32,3 +32,11 @@ def stratified(data: ImageSet, count: int, generator: torch.Generator) -> ImageS
     if any(len(some) < each for some in chosen):
         raise ValueError(f"A class has fewer than {each} images; ask for a smaller training set.")
     return data.take(torch.cat(chosen))
+
+
+def evenly_spread(data: ImageSet, count: int, without: Sequence[int] = ()) -> ImageSet:
+    """Every n-th image, so that there are about ``count``, but for those at ``without``."""
+    keep = torch.zeros(len(data), dtype=torch.bool)
+    keep[:: max(1, len(data) // count)] = True
+    keep[list(without)] = False
+    return data.take(keep.nonzero()[:, 0])
