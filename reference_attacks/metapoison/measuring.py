@@ -159,5 +159,5 @@ def accuracy_on(network: nn.Module, data: ImageSet) -> float:
 
 
 def final(values: Mapping[str, Any], statistics: str = "evaluation", epochs: int = 1) -> dict[str, float]:
-    """"success" and "confidence", means over the last ``epochs`` of a record's "evaluation" or "batch" part."""
+    """ "success" and "confidence", means over the last ``epochs`` of a record's "evaluation" or "batch" part."""
     return {name: fmean(values[statistics][name][-epochs:]) for name in ("success", "confidence")}

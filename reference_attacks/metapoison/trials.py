@@ -97,8 +97,8 @@ def choose_poisons(trial: Trial, labels: torch.Tensor) -> torch.Tensor:
     count = max(1, round(trial.budget * len(labels)))
     if count > len(members):
         raise ValueError(
-            f"{100 * trial.budget:g} % of {len(labels)} training images are {count}, but class {trial.poison_class} has "
-            f"only {len(members)}; choose a smaller budget."
+            f"{100 * trial.budget:g} % of {len(labels)} training images are {count}, but class {trial.poison_class} "
+            f"has only {len(members)}; choose a smaller budget."
         )
     return members[:count]
 

@@ -45,8 +45,8 @@ def varied(training: VictimTraining, variant: Variant, *, other_network: str) ->
     """``training`` with one thing changed that the poisoner did not know (§3.5, Figure 5b).
 
     "batch and rate": twice the batch and the learning rate. "optimiser": plain SGD, or momentum where there is none.
-    "regularisation": weight decay and augmentation; the paper does not say how much, this is what is usual for CIFAR-10:
-    5e-4, mirroring, and shifts of up to four pixels. "architecture": ``other_network``.
+    "regularisation": weight decay and augmentation; the paper does not say how much, this is what is usual for
+    CIFAR-10: 5e-4, mirroring, and shifts of up to four pixels. "architecture": ``other_network``.
     """
     if variant == "batch and rate":
         return replace(training, batch=2 * training.batch, learning_rate=2 * training.learning_rate)
@@ -61,7 +61,10 @@ def varied(training: VictimTraining, variant: Variant, *, other_network: str) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Replaced:
-    """What takes the place of clean training images: ``images`` uint8 ``(P, C, H, W)`` at ``indices`` int64 ``(P,)``."""
+    """What takes the place of the clean training images at ``indices``, int64 ``(P,)``.
+
+    ``images``: uint8 ``(P, C, H, W)``.
+    """
 
     images: torch.Tensor
     indices: torch.Tensor
@@ -108,9 +111,7 @@ def train_victims(
         drops = [steps * round(share * training.epochs) for share in training.drops]
         return [optimizer], [MultiStepLR(optimizer, drops, gamma=0.1)]
 
-    train_group_by(
-        sgd, networks, batches, precision=machine.precision, steps_of_epoch=steps, on_epoch=on_epoch
-    )
+    train_group_by(sgd, networks, batches, precision=machine.precision, steps_of_epoch=steps, on_epoch=on_epoch)
     for network in networks:
         network.cpu()
 
