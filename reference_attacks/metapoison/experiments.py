@@ -159,7 +159,9 @@ def third_parties(scale: Scale, count: int) -> list[Trial]:
     generator = derived_generator(0, "metapoison/third parties")
     found = []
     for trial in pairs(scale, count):
-        others = [label for label in range(len(scale.setting.classes)) if label not in (trial.target_class, trial.wanted)]
+        others = [
+            label for label in range(len(scale.setting.classes)) if label not in (trial.target_class, trial.wanted)
+        ]
         poison = others[int(torch.randint(len(others), (1,), generator=generator))]
         found.append(replace(trial, poison_class=poison, wanted_class=trial.wanted))
     return found
@@ -216,6 +218,4 @@ def attacks(scale: Scale) -> dict[str, list[Trial]]:
 
 def in_turn(groups: Sequence[Sequence[VictimRun]], size: int) -> list[list[VictimRun]]:
     """``groups`` in lots of ``size``: a run that is stopped has whole groups, and each lot fills all processes."""
-    return [
-        [run for group in groups[start : start + size] for run in group] for start in range(0, len(groups), size)
-    ]
+    return [[run for group in groups[start : start + size] for run in group] for start in range(0, len(groups), size)]

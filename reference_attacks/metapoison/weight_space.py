@@ -81,7 +81,7 @@ def weight_paths(
     looker = _Looker(problem, poisons, template, plan, seed)
     arrows = []
     for epoch in _spread(len(clean) - 1):
-        state = clean.part(epoch, epoch + 1)
+        state = clean.part(slice(epoch, epoch + 1))
         pushed, wanted = looker.push(state, epoch), looker.descent(state)
         length = pushed.norm()
         arrows.append(

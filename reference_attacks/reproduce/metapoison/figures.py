@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ...metapoison.experiments import (
     ARMS,
@@ -37,7 +38,7 @@ from ...metapoison.trials import Trial
 from ...metapoison.weight_space import weight_paths
 from ...zoo.machine import choose_machine
 from ..parts import Part, Settings, Values
-from . import plots, text
+from . import inside_text, plots, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +155,9 @@ def measure_figure_6(settings: Settings) -> Values:
     kinds = attacks(bench.scale)
     bench.build([victims(bench.scale, trial) for trials in kinds.values() for trial in trials])
     chosen = pairs(bench.scale, bench.scale.looked_into)
-    bench.build([[run for trial in chosen for arm in ("clean", "poisoned") for run in victims(bench.scale, trial, arm)]])
+    bench.build(
+        [[run for trial in chosen for arm in ("clean", "poisoned") for run in victims(bench.scale, trial, arm)]]
+    )
     looked = {pair_label(bench.scale, trial): look_into(bench, trial) for trial in chosen}
     return bench.results(
         attacks={kind: bench.summary(trials) for kind, trials in kinds.items()},
@@ -173,7 +176,7 @@ def look_into(bench: Bench, trial: Trial) -> Values | None:
     template = folder.new_network(folder.training(poisoned), "template")
     kept = {"clean": folder.weights(clean), "poisoned": folder.weights(poisoned)}
     paths = {name: path_of(template, weights) for name, weights in kept.items()}
-    networks = {name: last_network(template, weights) for name, weights in kept.items()}
+    networks: dict[str, Any] = {name: last_network(template, weights) for name, weights in kept.items()}
     return {
         "weights": weight_paths(
             problem,
@@ -212,7 +215,7 @@ PARTS = {
     "figure-6": Part(
         title="Figure 6: other attacks, and a look inside",
         measure=measure_figure_6,
-        text=text.figure_6,
+        text=inside_text.figure_6,
         draw=plots.figure_6,
     ),
 }
