@@ -18,20 +18,20 @@ from pytest_backdoor.files import write_atomically
 from ..data import ImageSet
 from ..networks import make_network
 from ..parallel import work_off
-from ..subsets import evenly_spread, of_classes, stratified
+from ..subsets import evenly_spread
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
 from ..zoo.seeds import derived_generator, derived_seed
 from .building import craft_poisons, join_crafting, train_jobs
+from .images import Images, choose_images
 from .measuring import accuracy_on
+from .poison_files import TASK
 from .problem import Problem
 from .runs import VictimRun, as_jobs, grouped
 from .settings import CraftingPlan
 from .together import workers_group
 from .trials import Trial, choose_targets, make_problem
 from .victims import VictimTraining, train_victims, varied
-
-TASK = "cifar10"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,6 @@ class Setting:
     snapshots: tuple[int, ...] = ()
     victims: VictimTraining = field(default_factory=VictimTraining)
     other_network: str = "vgg"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """Training images, and all test images, of a setting's classes."""
-
-    training: ImageSet
-    test: ImageSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,5 +210,4 @@ class MetaPoisonFolder:
 @cache
 def _images(path: Path, classes: tuple[int, ...], count: int, seed: int) -> Images:
     images = read_images(path)
-    train, test = (of_classes(part, classes) for part in (images.train, images.test))
-    return Images(training=stratified(train, count, derived_generator(seed, "training images")), test=test)
+    return choose_images(images.train, images.test, classes, count, seed)

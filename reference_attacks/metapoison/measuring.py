@@ -75,7 +75,7 @@ def logits_in_batches(network: nn.Module, batches: torch.Tensor, targets: torch.
     its means and variances from the batch that the targets are part of. ``network`` is left in training mode; its
     running statistics stay as they are.
     """
-    weights = dict(network.named_parameters())
+    weights: dict[str, torch.Tensor] = dict(network.named_parameters())
     network.train()
     found = []
     for batch in batches:
