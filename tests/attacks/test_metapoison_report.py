@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 pytest.importorskip("matplotlib")
 
+from made_up_metapoison import make_folder, make_setting  # noqa: E402
+
 from reference_attacks.cli import main  # noqa: E402
 from reference_attacks.metapoison.experiments import (  # noqa: E402
     FULL,
@@ -304,6 +306,32 @@ def test_the_command_offers_every_figure_and_reports_without_training(built, tmp
     assert "## Figure 4" in (tmp_path / "metapoison-small.md").read_text()
     with pytest.raises(SystemExit):
         main([*arguments, "--figure", "2"])
+
+
+def test_figures_are_measured_written_and_drawn_on_tiny_networks(monkeypatch, tmp_path: Path):
+    scale = replace(SMALL, setting=make_setting(snapshots=(0, 1)), victims=1, other_pairs=1)
+    folder = make_folder(tmp_path / "tiny", snapshots=(0, 1))
+    settings = Settings(seed=0, small=True, workers=1, work=tmp_path, data_root=None, say=lambda text: None)
+    # In this process: starting others takes longer than the work.
+    monkeypatch.setattr("reference_attacks.metapoison.folder.work_off", lambda do, jobs, **_: [do(job) for job in jobs])
+    monkeypatch.setattr(
+        "reference_attacks.metapoison.trials.predict",
+        lambda network, images: torch.zeros(len(images), dtype=torch.int64),
+    )
+    monkeypatch.setattr(
+        "reference_attacks.metapoison.experiments.permutations", lambda labels, length: [(0, 1), (0, 2)]
+    )
+    monkeypatch.setattr(figures, "bench_of", lambda _: figures.Bench(settings=settings, folder=folder, scale=scale))
+    for part in PAPER.modules:
+        results, text, pictures = shown(part, settings)
+        assert "nan" not in text
+        assert pictures
+    assert len(results["looked"]) == scale.looked_into
+    # Reporting again finds everything there and trains nothing.
+    monkeypatch.setattr(MetaPoisonFolder, "build", lambda *_: pytest.fail("Something was trained."))
+    settings = replace(settings, training=False)
+    again, _, _ = shown("figure-6", settings)
+    assert again == results
 
 
 @pytest.mark.slow
