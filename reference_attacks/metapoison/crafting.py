@@ -182,10 +182,11 @@ class _Crafting:
         ahead = self.plan.unroll + (self.plan.statistics == "batch")
         window = [batches[number] for number in range(ahead)]
         for number in range(len(batches)):
-            places = self.places[batches.chosen[number]].flatten()
-            rows = (places >= 0).nonzero()[:, 0]
+            places = self.places[batches.chosen[number]]
+            poisoned = (places >= 0).any(1)
+            rows = (places.flatten() >= 0).nonzero()[:, 0]
             if len(rows):
-                filled = rows.to(self.device), places[rows].to(self.device)
+                filled = rows.to(self.device), places.flatten()[rows].to(self.device)
                 found = meta_gradient(
                     self.surrogates.networks,
                     self.surrogates.stack.part(chunk),
@@ -196,7 +197,7 @@ class _Crafting:
                     checkpoint=self.plan.checkpoint,
                 )
                 gradient.index_add_(0, filled[1], found.gradient.flatten(0, 1)[filled[0]].double())
-                seen += _seen(found, self.aim.labels)
+                seen += _seen(found, self.aim.labels, poisoned.to(self.device))
             self.surrogates.train(chunk, window[0], rates)
             window = [*window[1:], batches[number + ahead]]
 
@@ -226,16 +227,18 @@ class _Crafting:
 
 def _with_poisons(batch: Batch, poisons: torch.Tensor, rows: torch.Tensor, places: torch.Tensor) -> Batch:
     """The batch with ``poisons[places]`` in its ``rows``, counted through all surrogates."""
-    images = batch.images.clone()
-    images.flatten(0, 1)[rows] = poisons[places]
+    images = batch.images.clone(memory_format=torch.contiguous_format)
+    images.view(-1, *images.shape[2:])[rows] = poisons[places]
     return Batch(images=images, labels=batch.labels)
 
 
-def _seen(found: MetaGradient, labels: torch.Tensor) -> torch.Tensor:
-    """Float64 ``(4,)``: summed losses before and after, successes, and how many there are."""
-    wanted = labels.expand(found.after.shape[:2])
-    before, after = (
-        cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum") for logits in (found.before, found.after)
-    )
-    success = (found.after.argmax(-1) == wanted).sum()
-    return torch.stack([before, after, success, torch.full_like(before, wanted.numel())]).double()
+def _seen(found: MetaGradient, labels: torch.Tensor, poisoned: torch.Tensor) -> torch.Tensor:
+    """Float64 ``(4,)``: summed losses before and after, successes, and how many there are.
+
+    ``poisoned``: bool ``(G,)``, which surrogates' batches held poisons; the others say nothing about them.
+    """
+    wanted = labels.expand(found.after.shape[:2])[poisoned]
+    before, after = found.before[poisoned], found.after[poisoned]
+    losses = [cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum") for logits in (before, after)]
+    success = (after.argmax(-1) == wanted).sum()
+    return torch.stack([*losses, success, torch.full_like(losses[0], wanted.numel())]).double()

@@ -16,13 +16,13 @@ from torch import nn
 from pytest_backdoor.files import write_atomically
 
 from ..data import ImageSet
-from ..networks import make_network
 from ..parallel import work_off
 from ..subsets import evenly_spread
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
-from ..zoo.seeds import derived_generator, derived_seed
+from ..zoo.seeds import derived_generator
 from .building import craft_poisons, join_crafting, train_jobs
+from .cases import new_network
 from .images import Images, choose_images
 from .measuring import accuracy_on
 from .poison_files import TASK
@@ -103,7 +103,7 @@ class MetaPoisonFolder:
         return self._record_path(run).exists() and (not run.keep_weights or self._weights_path(run).exists())
 
     def record(self, run: VictimRun) -> dict[str, Any] | None:
-        """The victim's record, see ``building.train_jobs``; None for one that is not done."""
+        """The victim's record, see ``cases.train_cases``; None for one that is not done."""
         path = self._record_path(run)
         return json.loads(path.read_text()) if path.exists() else None
 
@@ -143,9 +143,8 @@ class MetaPoisonFolder:
 
     def new_network(self, training: VictimTraining, purpose: str) -> nn.Module:
         """A network with the initial weights of that purpose."""
-        channels, height, width = self.images().training.images.shape[1:]
-        seed = derived_seed(self.seed, f"metapoison/{purpose}/weights")
-        return make_network(training.network, (channels, height, width), len(self.setting.classes), seed=seed)
+        images, classes = self.images().training, len(self.setting.classes)
+        return new_network(images, classes, training.network, purpose, self.seed)
 
     def reference(self) -> nn.Module:
         """The clean network that chooses targets, in evaluation mode."""

@@ -36,7 +36,14 @@ class VictimRun:
         step = "" if self.craft_step is None else f"-step-{self.craft_step}"
         return f"{self.trial.name}{variant}{step}-victim-{self.number}"
 
+    @property
+    def case(self) -> CaseKey:
+        """What victims share that differ by their weights alone."""
+        return self.trial, self.craft_step
 
+
+# What decides the training images and the targets of a victim.
+CaseKey = tuple[Trial, int | None]
 # One network; several runs only where they look at the same one, which was trained on clean images.
 Job = tuple[VictimRun, ...]
 

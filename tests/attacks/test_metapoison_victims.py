@@ -264,10 +264,10 @@ def test_a_folder_keeps_records_poisons_and_weights(built):
 def test_arms_differ_by_their_poisons_alone(built):
     folder, runs = built
     crafted, clean, random = (trained_victims(folder, [(run,)])[0] for run in runs)
-    assert torch.equal(clean.poisons.images, folder.problem(runs[0].trial).bases)
-    changes = (random.poisons.images.int() - clean.poisons.images.int()).abs()
+    assert torch.equal(clean.case.poisons.images, folder.problem(runs[0].trial).bases)
+    changes = (random.case.poisons.images.int() - clean.case.poisons.images.int()).abs()
     assert changes.max() == 16
-    assert not torch.equal(crafted.poisons.images, random.poisons.images)
+    assert not torch.equal(crafted.case.poisons.images, random.case.poisons.images)
     starts = [folder.weights(run)["output.weight"][0] for run in runs]
     assert torch.equal(starts[0], starts[1])
     assert torch.equal(starts[0], starts[2])
