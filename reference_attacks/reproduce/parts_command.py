@@ -100,4 +100,6 @@ def command_of(paper: Paper, part: str, arguments: argparse.Namespace) -> str:
     words = ["python", "-m", "reference_attacks", "reproduce", paper.name, *option]
     if arguments.small:
         words.append("--small")
+    if getattr(arguments, "no_training", False):
+        words.append("--no-training")
     return shlex.join([*words, "--seed", str(arguments.seed), "--work", arguments.work.name])

@@ -300,10 +300,12 @@ def test_every_trial_fits_its_setting(scale):
 
 
 def test_the_command_offers_every_figure_and_reports_without_training(built, tmp_path, capsys):
-    arguments = ["reproduce", "metapoison", "--small", "--work", str(tmp_path / "w"), "--results", str(tmp_path)]
+    arguments = ["reproduce", "metapoison", "--small", "--work", str(tmp_path), "--results", str(tmp_path)]
     assert main([*arguments, "--figure", "4", "--no-training"]) == 0
     assert "metapoison-figure-4-small.json" in capsys.readouterr().out
-    assert "## Figure 4" in (tmp_path / "metapoison-small.md").read_text()
+    report = (tmp_path / "metapoison-small.md").read_text()
+    assert "## Figure 4" in report
+    assert "--figure 4 --small --no-training --seed 0" in report
     with pytest.raises(SystemExit):
         main([*arguments, "--figure", "2"])
 
