@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...pictures import new_figure, png
+from ..intervals import shares_with_reach
 from ..parts import Values
 from .inside_plots import attack_bars, feature_boxes, weight_paths
 from .palette import ARM_COLOURS, ARM_LABELS, PAIR_COLOURS, PAIR_MARKERS
@@ -59,7 +59,7 @@ def _success(axes: Axes, pair: Values) -> None:
     known = _known(pair["steps"])
     places = [int(step) for step, _ in known]
     if known:
-        shares, reach = _shares([found for _, found in known])
+        shares, reach = shares_with_reach([found for _, found in known])
         axes.errorbar(
             places, shares, reach, fmt="-o", color="#D55E00", capsize=3, label="target taken for wanted class"
         )
@@ -127,7 +127,7 @@ def _budgets(budgets: dict[str, list[tuple[str, Values]]]) -> bytes:
         ordered = sorted(points, key=lambda point: float(point[0]))
         if not ordered:
             continue
-        shares, reach = _shares([found for _, found in ordered])
+        shares, reach = shares_with_reach([found for _, found in ordered])
         # Side by side, so that intervals do not hide each other.
         places = [100 * float(share) * 1.05**number for share, _ in ordered]
         axes.errorbar(places, shares, reach, **_series(number), capsize=3, label=label)
@@ -146,7 +146,7 @@ def _variants(variants: dict[str, list[tuple[str, Values]]]) -> bytes:
     for number, (label, points) in enumerate(variants.items()):
         if not points:
             continue
-        shares, reach = _shares([found for _, found in points])
+        shares, reach = shares_with_reach([found for _, found in points])
         places = [names.index(name) + width * (number - (len(variants) - 1) / 2) for name, _ in points]
         colour = PAIR_COLOURS[number % len(PAIR_COLOURS)]
         axes.bar(places, shares, 0.9 * width, yerr=reach, capsize=3, color=colour, ecolor="#333333", label=label)
@@ -164,7 +164,7 @@ def figure_6(results: Values) -> dict[str, bytes]:
         pictures["b"] = feature_boxes({label: pair["features"] for label, pair in results["looked"].items()})
     attacks = _known(results["attacks"])
     if attacks:
-        pictures["c"] = attack_bars(attacks, *_shares([found for _, found in attacks]))
+        pictures["c"] = attack_bars(attacks, *shares_with_reach([found for _, found in attacks]))
     return pictures
 
 
@@ -174,13 +174,6 @@ def _series(number: int) -> dict[str, str]:
 
 def _known(points: Values) -> list[tuple[str, Values]]:
     return [(name, found) for name, found in points.items() if found is not None]
-
-
-def _shares(summaries: Sequence[Values]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Success in per cent, and how far its intervals reach down and up."""
-    shares = np.array([100 * found["success"] for found in summaries])
-    limits = 100 * np.array([found["interval"] for found in summaries]).T
-    return shares, np.maximum(0, np.stack([shares - limits[0], limits[1] - shares]))
 
 
 def _panels(figure: Figure, count: int) -> list[Axes]:
