@@ -52,7 +52,7 @@ class Trained:
 
 
 def perturbed(trial: Trial, problem: Problem, crafted: torch.Tensor | None, seed: int) -> Replaced:
-    """What takes the place of the bases in the trial's arm; ``crafted``: uint8 ``(P, C, H, W)``, for victims of poisons."""
+    """What takes the place of the bases in the trial's arm; ``crafted``: uint8 ``(P, C, H, W)``, for poisons."""
     if trial.arm == "clean":
         images = problem.bases
     elif trial.arm == "random":

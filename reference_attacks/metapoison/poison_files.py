@@ -13,7 +13,7 @@ import torch
 
 from pytest_backdoor.files import write_atomically
 
-from ..tasks import load_task
+from ..tasks import CIFAR10_CLASSES, load_task
 from .images import Images, choose_images
 from .problem import Problem
 from .trials import Trial, make_problem
@@ -28,6 +28,11 @@ class DataChoice:
     classes: tuple[int, ...]
     train_images: int
     seed: int
+
+    @property
+    def class_names(self) -> list[str]:
+        """In words, by label."""
+        return [CIFAR10_CLASSES[number] for number in self.classes]
 
 
 @dataclass(frozen=True, kw_only=True)

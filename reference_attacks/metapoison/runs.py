@@ -30,11 +30,16 @@ class VictimRun:
             raise ValueError("Only crafted poisons have craft steps.")
 
     @property
-    def name(self) -> str:
-        """A file name, one for each victim."""
+    def kind(self) -> str:
+        """A name that victims have in common which differ by their numbers alone."""
         variant = "" if self.variant == "baseline" else f"-{self.variant.replace(' ', '-')}"
         step = "" if self.craft_step is None else f"-step-{self.craft_step}"
-        return f"{self.trial.name}{variant}{step}-victim-{self.number}"
+        return f"{self.trial.name}{variant}{step}"
+
+    @property
+    def name(self) -> str:
+        """A file name, one for each victim."""
+        return f"{self.kind}-victim-{self.number}"
 
     @property
     def case(self) -> CaseKey:
