@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from ..parsing import Parsers, add_subcommand
-from . import craft_command, evaluate_command, export_command, train_command
+from . import benchmark_command, craft_command, evaluate_command, export_command, train_command
 
-MODULES = (craft_command, train_command, evaluate_command, export_command)
+MODULES = (craft_command, train_command, evaluate_command, export_command, benchmark_command)
 
 
 def add_parser(subparsers: Parsers[argparse.ArgumentParser]) -> None:

@@ -1,4 +1,4 @@
-"""How poisons are crafted: the numbers of Algorithm 1 and of the authors' published code. Nothing here imports torch."""
+"""How poisons are crafted: the numbers of Algorithm 1 and of the authors' code. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -86,3 +86,7 @@ class CraftingPlan:
     def learning_rate_at(self, epoch: int) -> float:
         """The rate of a surrogate's SGD in its epoch ``epoch``, counted from 0."""
         return self.learning_rate * min(1.0, (epoch + 1) / max(1, self.warm_up))
+
+
+# What two CPU cores can do in some minutes for each target.
+REDUCED = CraftingPlan(network="small-convnet", surrogates=8, epochs=24, objective="cross-entropy")

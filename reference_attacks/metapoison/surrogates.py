@@ -10,7 +10,7 @@ from torch import nn
 from ..data import ImageSet
 from ..zoo.seeds import derived_generator, derived_seed
 from .settings import CraftingPlan
-from .stacks import Networks, Stack, Tensors, stacked
+from .stacks import Networks, Tensors, stacked
 from .unrolling import Batch, batch_losses, leaves_of, scaled
 
 MakeNetwork = Callable[[int], nn.Module]

@@ -62,9 +62,7 @@ def torchrun_group(device: str) -> Iterator[Group]:
 
 
 @contextmanager
-def workers_group(
-    workers: int, device: str, work: Callable[..., Any], arguments: tuple[Any, ...]
-) -> Iterator[Group]:
+def workers_group(workers: int, device: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Iterator[Group]:
     """Start ``workers - 1`` further processes, which call ``work(group, rank, *arguments)``, and join them here.
 
     This process is number 0 and has to take part while the context lasts. The others end with it, however it ends.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,9 +122,7 @@ class _Step:
     gives ``a - r ∂(g·a)/∂w`` for ``w`` and ``-r ∂(g·a)/∂x`` for ``x``.
     """
 
-    def __init__(
-        self, networks: Networks, buffers: Tensors, batch: Batch, rates: torch.Tensor
-    ) -> None:
+    def __init__(self, networks: Networks, buffers: Tensors, batch: Batch, rates: torch.Tensor) -> None:
         self.networks, self.buffers, self.batch, self.rates = networks, buffers, batch, rates
         self.kept: tuple[Tensors, torch.Tensor, Tensors] | None = None
 
@@ -133,20 +131,14 @@ class _Step:
         leaves, images, gradients = self._differentiated(weights, twice=keep)
         if keep:
             self.kept = leaves, images, gradients
-        return {
-            name: value.detach() - scaled(gradients[name].detach(), self.rates) for name, value in leaves.items()
-        }
+        return {name: value.detach() - scaled(gradients[name].detach(), self.rates) for name, value in leaves.items()}
 
-    def back_to_weights(
-        self, weights: Tensors, adjoint: Tensors
-    ) -> Tensors:
+    def back_to_weights(self, weights: Tensors, adjoint: Tensors) -> Tensors:
         """The cotangent of the weights before the step."""
         leaves, _, gradients = self._taken(weights)
         scaled_adjoint = [scaled(value, self.rates) for value in adjoint.values()]
         products = torch.autograd.grad(list(gradients.values()), list(leaves.values()), scaled_adjoint)
-        return {
-            name: value - product for (name, value), product in zip(adjoint.items(), products, strict=True)
-        }
+        return {name: value - product for (name, value), product in zip(adjoint.items(), products, strict=True)}
 
     def back_to_images(self, weights: Tensors, adjoint: Tensors) -> torch.Tensor:
         """The cotangent of the batch's images."""
@@ -155,15 +147,11 @@ class _Step:
         (product,) = torch.autograd.grad(list(gradients.values()), [images], scaled_adjoint)
         return -product
 
-    def _taken(
-        self, weights: Tensors
-    ) -> tuple[Tensors, torch.Tensor, Tensors]:
+    def _taken(self, weights: Tensors) -> tuple[Tensors, torch.Tensor, Tensors]:
         kept, self.kept = self.kept, None
         return kept or self._differentiated(weights, twice=True)
 
-    def _differentiated(
-        self, weights: Tensors, *, twice: bool
-    ) -> tuple[Tensors, torch.Tensor, Tensors]:
+    def _differentiated(self, weights: Tensors, *, twice: bool) -> tuple[Tensors, torch.Tensor, Tensors]:
         leaves, images = leaves_of(weights), self.batch.images.detach().requires_grad_(twice)
         logits = self.networks.unrolled(leaves, self.buffers, images)
         loss = batch_losses(logits, self.batch.labels).sum()

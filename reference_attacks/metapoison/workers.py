@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,12 +12,17 @@ from ..zoo.recipe import Precision
 from .crafting import Crafted, CraftStep, craft
 from .problem import Problem
 from .settings import CraftingPlan
-from .together import Group, device_of, workers_group
+from .together import Group, device_of, started_by_torchrun, torchrun_group, workers_group
 
 Arguments = tuple[Problem, CraftingPlan, int, Path | None, str, Precision, tuple[int, ...]]
 
 
-def craft_with_workers(
+def is_first_process() -> bool:
+    """Whether this process shows progress and writes results; only under ``torchrun`` there are others."""
+    return not started_by_torchrun() or os.environ["RANK"] == "0"
+
+
+def craft_together(
     problem: Problem,
     plan: CraftingPlan,
     *,
@@ -30,31 +36,26 @@ def craft_with_workers(
 ) -> Crafted:
     """As ``crafting.craft``, by ``workers`` processes that this one starts and is one of.
 
-    On a "cuda" device each has a GPU of its own if there are as many. Raises ValueError as ``craft`` does, and
+    Where ``torchrun`` has started this process, its processes share the work, and ``workers`` does not matter. On a
+    "cuda" device each process has a GPU of its own if there are as many. Raises ValueError as ``craft`` does, and
     RuntimeError where another process has died.
     """
+    arguments: Arguments = (problem, plan, seed, folder, device, precision, tuple(snapshots))
+    if started_by_torchrun():
+        with torchrun_group(device) as group:
+            return _take_part(group, int(os.environ["LOCAL_RANK"]), *arguments, on_step=on_step)
     if not 1 <= workers <= plan.surrogates:
         raise ValueError(
             f"{workers} processes cannot share {plan.surrogates} surrogates; choose from 1 to {plan.surrogates}."
         )
     if workers == 1:
-        return craft(
-            problem,
-            plan,
-            seed=seed,
-            folder=folder,
-            device=device,
-            precision=precision,
-            snapshots=snapshots,
-            on_step=on_step,
-        )
-    arguments: Arguments = (problem, plan, seed, folder, device, precision, tuple(snapshots))
+        return _take_part(None, 0, *arguments, on_step=on_step)
     with workers_group(workers, device, _take_part, arguments) as group:
         return _take_part(group, 0, *arguments, on_step=on_step)
 
 
 def _take_part(
-    group: Group,
+    group: Group | None,
     rank: int,
     problem: Problem,
     plan: CraftingPlan,

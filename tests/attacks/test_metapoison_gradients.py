@@ -1,15 +1,21 @@
+"""MetaPoison's meta-gradient against finite differences, against one graph with everything, batched and not."""
+
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
-from reference_attacks.metapoison.stacks import Networks, Stack, stacked
-from reference_attacks.metapoison.unrolling import Aim, Batch, MetaGradient, leaves_of, meta_gradient, target_loss
 from torch import nn
 from torch.func import functional_call, grad
 from torch.nn.functional import cross_entropy
+
+from reference_attacks.metapoison.stacks import Networks, Stack, stacked
+from reference_attacks.metapoison.unrolling import Aim, Batch, MetaGradient, leaves_of, meta_gradient, target_loss
 
 CLASSES, IMAGES, SURROGATES = 3, 6, 3
 OBJECTIVES, LOOKS, STATISTICS = ("cross-entropy", "margin"), ("every", "last"), ("running", "batch")
@@ -94,9 +100,7 @@ def test_the_meta_gradient_is_the_one_of_finite_differences(
     aim = case.aim(objective, looks, statistics)
     start, step = case.batches[0].images, 1e-6
     direction = torch.randn(start.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    above, below = (
-        case.found(unroll, aim, first=start + sign * step * direction).objective.sum() for sign in (1, -1)
-    )
+    above, below = (case.found(unroll, aim, first=start + sign * step * direction).objective.sum() for sign in (1, -1))
     difference = (above - below) / (2 * step)
     along = (case.found(unroll, aim).gradient * direction).sum()
     assert along.abs() > 1e-6
