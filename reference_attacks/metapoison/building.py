@@ -10,43 +10,32 @@ from typing import TYPE_CHECKING
 
 from ..zoo.seeds import derived_seed
 from .cases import Case, Trained, perturbed, train_cases
-from .crafting import craft
 from .runs import CaseKey, Job
-from .together import Group
 from .trials import Trial
+from .workers import craft_together
 
 if TYPE_CHECKING:
     from .folder import MetaPoisonFolder
 
 
-def craft_poisons(folder: MetaPoisonFolder, trial: Trial, group: Group | None = None, rank: int = 0) -> None:
-    """Craft the poisons of one trial; a crafting that was interrupted goes on.
-
-    ``group``: the processes that share it, this one being number ``rank``; the first one writes.
-    """
+def craft_poisons(folder: MetaPoisonFolder, workers: int, trial: Trial) -> None:
+    """Craft the poisons of one trial, by ``workers`` processes; a crafting that was interrupted goes on."""
     progress = folder.poisons_path(trial).with_name(f"{trial.name}-progress")
     started = time.perf_counter()
-    crafted = craft(
+    crafted = craft_together(
         folder.problem(trial),
         replace(folder.setting.crafting, bound=trial.epsilon),
         seed=derived_seed(folder.seed, f"metapoison/{trial.attack}/crafting"),
+        workers=workers,
         folder=progress,
         device=folder.machine.device,
         precision=folder.machine.precision,
-        group=group,
         snapshots=folder.setting.snapshots,
     )
-    if rank:
-        return
     arrays = {f"step/{step}": images for step, images in crafted.snapshots.items()}
     values = {"history": [asdict(step) for step in crafted.history], "seconds": time.perf_counter() - started}
     folder.keep_poisons(trial, {"images": crafted.images, **arrays}, values)
     shutil.rmtree(progress, ignore_errors=True)
-
-
-def join_crafting(group: Group, rank: int, folder: MetaPoisonFolder, trial: Trial) -> None:
-    """As ``craft_poisons``, for the processes that ``together.workers_group`` starts."""
-    craft_poisons(folder, trial, group, rank)
 
 
 def train_jobs(folder: MetaPoisonFolder, jobs: Sequence[Job]) -> None:

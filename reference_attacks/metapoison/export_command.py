@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..parsing import Parsers, add_action_to
+from .craft_command import add_machine_options
 
 DESCRIPTION = """\
 Write victims of finished trials as files for the audit, one folder for each: model.onnx with its card model.json, which
@@ -22,7 +23,7 @@ def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each victim")
     parser.add_argument("--victims", type=int, default=4, metavar="N", help="of poisons; default: %(default)s")
     parser.add_argument("--clean", type=int, default=1, metavar="N", help="clean ones; default: %(default)s")
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ...; default: cuda if there is one")
+    add_machine_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .exporting import export_runs
     from .finished import choose_victims, open_finished
 
-    machine = choose_machine(arguments.device, 1, None, None)
+    machine = choose_machine(arguments.device, arguments.workers, None, arguments.precision or "float32")
     folder = open_finished(arguments.trials, machine)
     runs = choose_victims(arguments.trials, poisoned=arguments.victims, clean=arguments.clean)
     for written in export_runs(folder, runs, arguments.out):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pytest_backdoor.files import write_atomically
 
 from ..badnet.export import safetensors_bytes
 from ..data import ImageSet
+from ..parallel import work_off
 from ..reproduce.machine import versions
 from ..victim_files import MODEL, Victim, npz_bytes, write_victim
 from ..zoo.machine import Machine
@@ -108,21 +110,21 @@ def _strength(trial: Trial) -> str:
 
 
 def export_runs(folder: MetaPoisonFolder, runs: Sequence[VictimRun], out: Path) -> list[Path]:
-    """Write victims whose poisons are crafted, one after the other; returns their folders.
+    """Write victims whose poisons are crafted; returns their folders.
 
     Records hold no weights: victims are trained again, as they were. Those that are in ``out`` are left alone.
     """
+    missing = [run for run in runs if not (out / run.name / MODEL).exists()]
+    work_off(partial(_export, folder, out), missing, workers=folder.machine.workers, description="Training victims")
+    return [out / run.name for run in runs]
+
+
+def _export(folder: MetaPoisonFolder, out: Path, run: VictimRun) -> None:
     setting = folder.setting
     data = DataChoice(classes=setting.classes, train_images=setting.train_images, seed=folder.seed)
-    written = []
-    for run in runs:
-        path = out / run.name
-        if not (path / MODEL).exists():
-            (trained,) = trained_victims(folder, [(run,)])
-            about = {"seed": folder.seed, "data": asdict(data), "crafting": asdict(setting.crafting)}
-            path = write_trained(trained, folder.training(run), out, classes=data.class_names, about=about)
-        written.append(path)
-    return written
+    about = {"seed": folder.seed, "data": asdict(data), "crafting": asdict(setting.crafting)}
+    (trained,) = trained_victims(folder, [(run,)])
+    write_trained(trained, folder.training(run), out, classes=data.class_names, about=about)
 
 
 @dataclass(frozen=True, kw_only=True)

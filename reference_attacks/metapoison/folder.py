@@ -21,7 +21,7 @@ from ..subsets import evenly_spread
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
 from ..zoo.seeds import derived_generator
-from .building import craft_poisons, join_crafting, train_jobs
+from .building import craft_poisons, train_jobs
 from .cases import new_network
 from .images import Images, choose_images
 from .measuring import accuracy_on
@@ -29,7 +29,6 @@ from .poison_files import TASK
 from .problem import Problem
 from .runs import VictimRun, as_jobs, grouped
 from .settings import CraftingPlan
-from .together import workers_group
 from .trials import Trial, choose_targets, make_problem
 from .victims import VictimTraining, train_victims, varied
 
@@ -90,13 +89,14 @@ class MetaPoisonFolder:
 
     def craft(self, trials: Sequence[Trial]) -> None:
         """Craft the poisons of ``trials``: one in each process, and what is then left by all processes together."""
-        machine, plan = self.machine, self.setting.crafting
-        several = min(machine.workers, plan.surrogates) if machine.device == "cpu" else 1
-        alone = len(trials) - (len(trials) % several)
-        work_off(partial(craft_poisons, self), trials[:alone], workers=machine.workers, description="Crafting poisons")
+        machine = self.machine
+        several = min(machine.workers, self.setting.crafting.surrogates) if machine.device == "cpu" else 1
+        alone = len(trials) - len(trials) % several
+        work_off(
+            partial(craft_poisons, self, 1), trials[:alone], workers=machine.workers, description="Crafting poisons"
+        )
         for trial in trials[alone:]:
-            with workers_group(several, machine.device, join_crafting, (self, trial)) as group:
-                craft_poisons(self, trial, group)
+            craft_poisons(self, several, trial)
 
     def is_done(self, run: VictimRun) -> bool:
         """Whether the victim has been measured, and its weights are there if they are wanted."""

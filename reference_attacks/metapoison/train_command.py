@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..parsing import Parsers, add_action_to, add_data_root
+from .craft_command import add_machine_options
 
 if TYPE_CHECKING:
     from ..zoo.machine import Machine
@@ -40,10 +40,7 @@ def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--victims", type=int, default=4, metavar="N", help="default: %(default)s")
     _add_training_options(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ...; default: cuda if there is one")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: %(default)s"
-    )
+    add_machine_options(parser)
     add_data_root(parser)
     parser.set_defaults(run=run)
 
@@ -77,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .poison_files import read_poisons
     from .runs import VictimRun, as_jobs, grouped
 
-    machine = choose_machine(arguments.device, arguments.workers, None, None)
+    machine = choose_machine(arguments.device, arguments.workers, None, arguments.precision or "float32")
     training = _training(arguments, machine)
     file, images = read_poisons(arguments.poisons, arguments.data_root)
     trial = replace(file.trial, arm=arguments.arm)

@@ -161,6 +161,7 @@ def test_victims_of_finished_trials_are_exported(tmp_path, capsys):
     runs = [VictimRun(trial=replace(trial, arm=arm), number=0) for arm in ("poisoned", "clean")]
     folder.build(runs, None)
     export = ["metapoison", "export", str(tmp_path / "tiny"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    export += ["--workers", "1"]
     record = folder.record(runs[0])
     record["evaluation"]["success"][-1] = 0.0
     folder.keep(runs[0], {name: value for name, value in record.items() if name != "run"}, None)
