@@ -15,6 +15,7 @@ from ..zoo.seeds import derived_generator
 from .folder import MetaPoisonFolder, Setting
 from .runs import VictimRun
 from .settings import LEVELS, CraftingPlan
+from .settings import REDUCED as REDUCED_CRAFTING
 from .trials import Arm, Trial
 from .victims import VARIANTS, VictimTraining
 
@@ -52,7 +53,9 @@ class Scale:
 FULL = Scale(
     name="full",
     setting=Setting(
-        crafting=CraftingPlan(steps=61), snapshots=(0, 10, 20, 30, 40, 50), victims=VictimTraining(epochs=100)
+        crafting=CraftingPlan(steps=61, objective="cross-entropy"),
+        snapshots=(0, 10, 20, 30, 40, 50),
+        victims=VictimTraining(epochs=100),
     ),
     victims=8,
     pairs=10,
@@ -72,10 +75,10 @@ REDUCED = replace(
     FULL,
     name="reduced",
     setting=Setting(
-        classes=(0, 1, 6),
+        classes=(0, 1, 2, 3),
         train_images=1_000,
         evaluation_images=1_000,
-        crafting=CraftingPlan(network="small-convnet", surrogates=8, epochs=8, steps=60),
+        crafting=REDUCED_CRAFTING,
         snapshots=(0, 10, 20, 40),
         victims=VictimTraining(network="small-convnet", epochs=40),
     ),
