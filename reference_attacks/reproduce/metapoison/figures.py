@@ -129,8 +129,8 @@ def measure_figure_5(settings: Settings) -> Values:
     scale = bench.scale
     varied = {trial: varied_victims(scale, trial) for trial in pairs(scale, scale.varied_pairs)}
     bench.build([[run for runs in variants.values() for run in runs] for variants in varied.values()])
-    within, fewer = bounds(scale), budgets(scale)
-    for groups in (within, fewer):
+    fewer, within = budgets(scale), bounds(scale)
+    for groups in (fewer, within):
         bench.build([victims(scale, trial) for trials in groups.values() for trial in trials])
     return bench.results(
         budgets={
