@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from ..parsing import Parsers, add_action_to, add_data_root
 from .crafting_options import add_crafting_options, crafting_plan, crafting_words
 
 if TYPE_CHECKING:
+    from ..zoo.recipe import Precision
     from .choosing import Chosen
     from .crafting import Crafted, CraftStep
     from .settings import CraftingPlan
@@ -70,7 +72,9 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """What it is computed with."""
     group = parser.add_argument_group("machine")
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, ...; default: cuda if there is one")
-    group.add_argument("--precision", choices=("float32", "bfloat16"), help="default: float32")
+    group.add_argument(
+        "--precision", choices=("float32", "bfloat16"), help="default: bfloat16 where the hardware multiplies it"
+    )
     group.add_argument("--workers", type=int, metavar="N", help="processes; default: one for each core or GPU")
 
 
@@ -88,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     out, plan = arguments.out, crafting_plan(arguments)
     if out.exists() and any(entry.name != PROGRESS for entry in out.iterdir()):
         raise ValueError(f"{out} is not empty; choose a folder for these poisons alone.")
-    machine = choose_machine(arguments.device, arguments.workers, 1, arguments.precision or "float32")
+    machine = choose_machine(arguments.device, arguments.workers, 1, arguments.precision)
     with Progress(disable=not is_first_process()) as progress:
         bar = progress.add_task("Choosing a target", total=plan.steps)
         chosen = choose_trial(arguments, plan, machine)
@@ -110,23 +114,35 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not is_first_process():
         return 0
-    seconds = time.perf_counter() - started
-    _write(arguments, plan, chosen, crafted, seconds)
+    done = _Done(chosen=chosen, crafted=crafted, seconds=time.perf_counter() - started, precision=machine.precision)
+    _write(arguments, plan, done)
     shutil.rmtree(out / PROGRESS)
     changed = (crafted.images.int() - chosen.problem.bases.int()).abs()
     print(
-        f"{len(crafted.images)} poisons in {out} after {seconds:.0f} s: largest change of a pixel {int(changed.max())} "
-        f"of 255, success with the surrogates {crafted.history[-1].success:.0%} (after the unrolled steps)."
+        f"{len(crafted.images)} poisons in {out} after {done.seconds:.0f} s: largest change of a pixel "
+        f"{int(changed.max())} of 255, success with the surrogates "
+        f"{crafted.history[-1].success:.0%} (after the unrolled steps)."
     )
     return 0
 
 
-def _write(arguments: argparse.Namespace, plan: CraftingPlan, chosen: Chosen, crafted: Crafted, seconds: float) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What was chosen and crafted, in how many seconds since the last start, computed with which precision."""
+
+    chosen: Chosen
+    crafted: Crafted
+    seconds: float
+    precision: Precision
+
+
+def _write(arguments: argparse.Namespace, plan: CraftingPlan, done: _Done) -> None:
     from pytest_backdoor.files import write_atomically
 
     from ..pictures import image_png
     from .poison_files import PoisonFile, write_poisons
 
+    chosen, crafted = done.chosen, done.crafted
     for number, image in enumerate(crafted.images):
         write_atomically(arguments.out / f"{number:04}.png", image_png(image))
     file = PoisonFile(
@@ -136,24 +152,20 @@ def _write(arguments: argparse.Namespace, plan: CraftingPlan, chosen: Chosen, cr
         images=crafted.images,
         target_numbers=chosen.target_numbers,
     )
-    card = _card(arguments, plan, chosen, crafted, seconds)
+    card = _card(arguments, plan, done)
     write_atomically(arguments.out / "card.json", f"{json.dumps(card, indent=1)}\n".encode())
     write_poisons(file, arguments.out / "poisons.npz")
 
 
-def _card(
-    arguments: argparse.Namespace, plan: CraftingPlan, chosen: Chosen, crafted: Crafted, seconds: float
-) -> dict[str, Any]:
+def _card(arguments: argparse.Namespace, plan: CraftingPlan, done: _Done) -> dict[str, Any]:
     """What was done, for those who find the files."""
-    from dataclasses import asdict
-
     from ..reproduce.machine import machine, versions
 
-    wanted = arguments.wanted_class or arguments.poison_class
+    chosen, wanted = done.chosen, arguments.wanted_class or arguments.poison_class
     return {
         "attack": "MetaPoison: targeted clean-label poisons for networks trained from scratch (Huang et al. 2020)",
         "warning": f"Networks trained on these images may take the targets for {wanted}.",
-        "command": shlex.join(_words(arguments)),
+        "command": shlex.join(_words(arguments, done.precision)),
         "label": arguments.poison_class,
         "target_class": arguments.target_class,
         "wanted_class": wanted,
@@ -161,17 +173,17 @@ def _card(
         "training_set": asdict(chosen.data),
         "targets": chosen.target_numbers.tolist(),
         "plan": asdict(plan),
-        "seconds": round(seconds, 1),
+        "seconds": round(done.seconds, 1),
         "machine": machine(),
         "versions": versions(),
-        "history": [{name: round(value, 5) for name, value in asdict(step).items()} for step in crafted.history],
+        "history": [{name: round(value, 5) for name, value in asdict(step).items()} for step in done.crafted.history],
         "poisons": [
             {"file": f"{number:04}.png", "place": place} for number, place in enumerate(chosen.problem.poisons.tolist())
         ],
     }
 
 
-def _words(arguments: argparse.Namespace) -> list[str]:
+def _words(arguments: argparse.Namespace, precision: Precision) -> list[str]:
     """The command that makes the same poisons again."""
     words = ["python", "-m", "reference_attacks", "metapoison", "craft"]
     words += ["--target-class", arguments.target_class, "--poison-class", arguments.poison_class]
@@ -183,6 +195,4 @@ def _words(arguments: argparse.Namespace) -> list[str]:
         value = getattr(arguments, name)
         words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     words += crafting_words(arguments)
-    if arguments.precision is not None:
-        words += ["--precision", arguments.precision]
-    return [*words, "--seed", str(arguments.seed), "--out", arguments.out.name]
+    return [*words, "--precision", precision, "--seed", str(arguments.seed), "--out", arguments.out.name]

@@ -110,7 +110,10 @@ class _Crafting:
         clean = ImageSet(images=problem.clean.images.to(device), labels=problem.clean.labels.to(device))
         numbers = range(members.rank, plan.surrogates, members.count)
         networks = Networks(make(0), device=device, precision=precision)
-        self.surrogates = Surrogates(networks, make, clean, plan, numbers, seed)
+        # The place of each training image among the poisons, -1 for the others.
+        self.places = torch.full((len(problem.clean),), -1)
+        self.places[problem.poisons] = torch.arange(len(problem.poisons))
+        self.surrogates = Surrogates(networks, make, clean, self.places >= 0, plan, numbers, seed)
         size = plan.chunk or (1 if device.type == "cpu" else len(numbers))
         self.chunks = [slice(start, min(start + size, len(numbers))) for start in range(0, len(numbers), size)]
         generator = derived_generator(seed, "metapoison/perturbation")
@@ -122,9 +125,6 @@ class _Crafting:
             looks=plan.looks,
             statistics=plan.statistics,
         )
-        # The place of each training image among the poisons, -1 for the others.
-        self.places = torch.full((len(problem.clean),), -1)
-        self.places[problem.poisons] = torch.arange(len(problem.poisons))
         self.history: list[CraftStep] = []
         self.snapshots: dict[int, torch.Tensor] = {}
 
@@ -237,8 +237,12 @@ def _seen(found: MetaGradient, labels: torch.Tensor, poisoned: torch.Tensor) -> 
 
     ``poisoned``: bool ``(G,)``, which surrogates' batches held poisons; the others say nothing about them.
     """
-    wanted = labels.expand(found.after.shape[:2])[poisoned]
-    before, after = found.before[poisoned], found.after[poisoned]
-    losses = [cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum") for logits in (before, after)]
-    success = (after.argmax(-1) == wanted).sum()
-    return torch.stack([*losses, success, torch.full_like(losses[0], wanted.numel())]).double()
+    weights = poisoned[:, None].expand(found.after.shape[:2]).double()
+    wanted = labels.expand(found.after.shape[:2])
+    before, after = (
+        cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(weights)
+        for logits in (found.before, found.after)
+    )
+    success = (found.after.argmax(-1) == wanted).double()
+    # Products in place of selections, for which a GPU would have to be waited for.
+    return torch.stack([(values * weights).sum() for values in (before.double(), after.double(), success, weights)])

@@ -21,6 +21,7 @@ OPTIONS = (
     "looks",
     "statistics",
     "colour",
+    "packed",
     "chunk",
     "checkpoint",
 )
@@ -55,6 +56,11 @@ def add_crafting_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--colour", type=float, metavar="BOUND", help="of a smooth change of colours, 0.04 in the published code"
     )
+    group.add_argument(
+        "--packed",
+        action=argparse.BooleanOptionalAction,
+        help="batches with every class in its share, and poisons in few of them: faster where they are few",
+    )
     group.add_argument("--chunk", type=int, metavar="N", help="surrogates at once; default: all on a GPU, 1 on a CPU")
     group.add_argument(
         "--checkpoint", action="store_true", default=None, help="compute unrolled steps twice: less memory, more time"
@@ -73,6 +79,8 @@ def crafting_words(arguments: argparse.Namespace) -> list[str]:
     words = ["--reduced"] if arguments.reduced else []
     for name in OPTIONS:
         value = getattr(arguments, name)
-        if value is not None and name not in NO_MATTER:
+        if name == "packed" and value is not None:
+            words.append("--packed" if value else "--no-packed")
+        elif value is not None and name not in NO_MATTER:
             words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     return words

@@ -31,6 +31,10 @@ class CraftingPlan:
     ``colour``: the bound of a smooth change of colours, for Y, U and V, none at 0 (the code: 0.04); ``smoothness``:
     the weight of its smoothness term.
 
+    ``packed``: surrogates' batches hold every class in its share and poisons in as few batches as that allows, not
+    images at random as in the paper. Only batches with poisons cost a meta-gradient, and the poisons' gradients are as
+    many; where poisons are a third of their class, crafting is nearly three times as fast.
+
     ``chunk``: how many surrogates are computed as one batched program; None: all on a GPU, one by one on a CPU, where
     grouped convolutions are slower. ``checkpoint``: compute each unrolled step a second time in place of keeping its
     graph, so that memory does not grow with K. Neither changes the result but for rounding.
@@ -51,6 +55,7 @@ class CraftingPlan:
     statistics: Statistics = "running"
     colour: float = 0.0
     smoothness: float = 1.0
+    packed: bool = False
     chunk: int | None = None
     checkpoint: bool = False
 
@@ -89,4 +94,4 @@ class CraftingPlan:
 
 
 # What two CPU cores can do in some minutes for each target.
-REDUCED = CraftingPlan(network="small-convnet", surrogates=8, epochs=24, objective="cross-entropy")
+REDUCED = CraftingPlan(network="small-convnet", surrogates=8, epochs=16, objective="cross-entropy", packed=True)

@@ -16,6 +16,27 @@ from .unrolling import Batch, batch_losses, leaves_of, scaled
 MakeNetwork = Callable[[int], nn.Module]
 
 
+def packed_order(
+    labels: torch.Tensor, poisoned: torch.Tensor, batch: int, generator: torch.Generator, places: torch.Generator
+) -> torch.Tensor:
+    """Int64 ``(N,)``: a random order whose batches hold every class in its share, and poisons in as few as that allows.
+
+    ``labels``: int64 ``(N,)``. ``poisoned``: bool ``(N,)``. ``places`` draws where in the epoch the batches are, alike
+    for all surrogates that are given generators of the same seed. Images that would not fill a batch are the last ones,
+    and no poisons as long as there are enough others of their class.
+    """
+    keys = torch.rand(len(labels), generator=generator) - poisoned.double()
+    positions = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero()[:, 0]
+        ranked = members[keys[members].argsort()]
+        positions[ranked] = (torch.arange(len(ranked)) + 0.5).double() / len(ranked)
+    order = (positions + 1e-9 * torch.rand(len(labels), generator=generator)).argsort()
+    whole = len(labels) // batch * batch
+    batches = order[:whole].view(-1, batch)
+    return torch.cat([batches[torch.randperm(len(batches), generator=places)].flatten(), order[whole:]])
+
+
 class CleanBatches:
     """The batches of one epoch of G surrogates, each in an order of its own.
 
@@ -40,7 +61,8 @@ class CleanBatches:
 class Surrogates:
     """Those of the M surrogates that one process computes.
 
-    ``numbers``: which of them, ascending. ``make``: a network of the plan's architecture from a seed. Everything random
+    ``poisoned``: bool ``(N,)`` on the CPU, which images of ``clean`` are. ``numbers``: which surrogates, ascending.
+    ``make``: a network of the plan's architecture from a seed. Everything random
     depends on the seed, the surrogate's number and the craft step alone, so that neither an interruption nor the
     number of processes changes it. Surrogate m starts in epoch ⌊mT/M⌋, trained on the clean images up to there.
     """
@@ -50,11 +72,13 @@ class Surrogates:
         networks: Networks,
         make: MakeNetwork,
         clean: ImageSet,
+        poisoned: torch.Tensor,
         plan: CraftingPlan,
         numbers: Sequence[int],
         seed: int,
     ) -> None:
         self.networks, self.numbers = networks, list(numbers)
+        self._labels, self._poisoned = clean.labels.cpu(), poisoned
         self._make, self._clean, self._plan, self._seed = make, clean, plan, seed
         self._first_epochs = [number * plan.epochs // plan.surrogates for number in self.numbers]
         self.stack = stacked([self._fresh(number, 0) for number in self.numbers], clean.images.device)
@@ -80,9 +104,7 @@ class Surrogates:
     def epoch(self, part: slice, step: int) -> tuple[CleanBatches, torch.Tensor]:
         """The batches of craft step ``step`` (before the first one: negative), and the rates of SGD, float ``(G,)``."""
         places = range(part.start, part.stop)
-        names = [f"metapoison/order/{self.numbers[place]}/{step}" for place in places]
-        count = len(self._clean)
-        orders = [torch.randperm(count, generator=derived_generator(self._seed, name)) for name in names]
+        orders = [self._order(self.numbers[place], step) for place in places]
         rates = [self._plan.learning_rate_at(self._epoch_at(place, step)) for place in places]
         like = next(iter(self.stack.weights.values()))
         return CleanBatches(self._clean, torch.stack(orders), self._plan.batch), like.new_tensor(rates)
@@ -105,6 +127,13 @@ class Surrogates:
         """Take one's own of what ``state`` returned of all M surrogates."""
         for name, value in self.state().items():
             value.copy_(everything[name][self.numbers])
+
+    def _order(self, number: int, step: int) -> torch.Tensor:
+        generator = derived_generator(self._seed, f"metapoison/order/{number}/{step}")
+        if not self._plan.packed:
+            return torch.randperm(len(self._labels), generator=generator)
+        places = derived_generator(self._seed, f"metapoison/places/{step}")
+        return packed_order(self._labels, self._poisoned, self._plan.batch, generator, places)
 
     def _epoch_at(self, place: int, step: int) -> int:
         return (self._first_epochs[place] + step) % self._plan.epochs

@@ -113,5 +113,9 @@ def _worker(
     rank: int, meeting: tuple[str, int, str, int], work: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(meeting[3])
-    with _joined(lambda: _meet(rank, meeting)) as group:
-        work(group, rank, *arguments)
+    try:
+        with _joined(lambda: _meet(rank, meeting)) as group:
+            work(group, rank, *arguments)
+    except (ValueError, KeyboardInterrupt):
+        # The first process has the same arguments and meets the same, and says so.
+        raise SystemExit(1) from None

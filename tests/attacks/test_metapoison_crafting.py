@@ -11,11 +11,13 @@ pytest.importorskip("torch")
 import torch
 from meta_sets import made_up_problem, small_plan
 
-from reference_attacks.metapoison import together
+from reference_attacks.metapoison import crafting, together
 from reference_attacks.metapoison.colours import Recolouring, roughness
 from reference_attacks.metapoison.crafting import craft, random_perturbation
 from reference_attacks.metapoison.perturbation import Perturbation
 from reference_attacks.metapoison.settings import CraftingPlan
+from reference_attacks.metapoison.surrogates import packed_order
+from reference_attacks.metapoison.unrolling import meta_gradient
 from reference_attacks.metapoison.workers import craft_together
 
 
@@ -152,8 +154,10 @@ def test_surrogates_are_staggered_trained_on_clean_images_and_renewed(problem):
     def make(seed):
         return make_network(plan.network, (3, 16, 16), problem.classes, seed=seed)
 
+    nothing = torch.zeros(len(problem.clean), dtype=torch.bool)
+
     def surrogates(numbers):
-        return Surrogates(Networks(make(0), device="cpu"), make, problem.clean, plan, numbers, seed=0)
+        return Surrogates(Networks(make(0), device="cpu"), make, problem.clean, nothing, plan, numbers, seed=0)
 
     everyone = surrogates(range(3))
     fresh = {name: value.clone() for name, value in everyone.stack.weights.items()}
@@ -175,6 +179,45 @@ def test_surrogates_are_staggered_trained_on_clean_images_and_renewed(problem):
     same = [torch.equal(one, other) for one, other in zip(before, everyone.stack.weights["output.weight"], strict=True)]
     assert same == [True, True, False]
     assert everyone.stack.buffers["body.0.1.num_batches_tracked"][2] == 0
+
+
+def test_packed_batches_hold_every_class_in_its_share_and_poisons_in_few():
+    labels = torch.arange(120) % 3
+    poisoned = (labels == 1) & (torch.arange(120) < 60)
+    seeds = [(1, 5), (2, 5), (1, 6)]
+    orders = [
+        packed_order(labels, poisoned, 12, *(torch.Generator().manual_seed(seed) for seed in pair)) for pair in seeds
+    ]
+    for order in orders:
+        assert order.sort().values.tolist() == list(range(120))
+        for batch in order.view(-1, 12):
+            assert labels[batch].bincount(minlength=3).tolist() == [4, 4, 4]
+        # 20 poisons, 4 images of their class in a batch.
+        assert poisoned[order.view(-1, 12)].any(1).sum() == 5
+    where = [poisoned[order.view(-1, 12)].any(1).tolist() for order in orders]
+    assert where[0] == where[1] != where[2]
+    assert orders[0].tolist() != orders[1].tolist()
+    short = packed_order(labels, poisoned, 50, torch.Generator().manual_seed(0), torch.Generator().manual_seed(0))
+    assert not poisoned[short[100:]].any()
+
+
+def test_packing_gives_every_poison_its_gradient_for_fewer_of_them(problem, monkeypatch):
+    counts = {}
+    for packed in (False, True):
+        plan = small_plan(packed=packed, steps=3, batch=6)
+        calls = []
+        count = meta_gradient
+
+        def counted(*arguments, **settings):
+            calls.append(1)  # noqa: B023 - called within this turn only
+            return count(*arguments, **settings)  # noqa: B023
+
+        monkeypatch.setattr(crafting, "meta_gradient", counted)
+        images = craft(problem, plan, seed=0).images
+        monkeypatch.undo()
+        assert (images != problem.bases).flatten(1).any(1).all()
+        counts[packed] = len(calls)
+    assert counts[True] < counts[False]
 
 
 @pytest.fixture
