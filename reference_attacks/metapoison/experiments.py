@@ -75,8 +75,8 @@ REDUCED = replace(
     FULL,
     name="reduced",
     setting=Setting(
-        classes=(0, 1, 2, 3),
-        train_images=1_000,
+        classes=(0, 1, 6),
+        train_images=999,
         evaluation_images=1_000,
         crafting=REDUCED_CRAFTING,
         snapshots=(0, 10, 20, 40),
@@ -96,9 +96,9 @@ SMALL = replace(
     name="small",
     setting=replace(
         REDUCED.setting,
-        train_images=500,
+        train_images=501,
         evaluation_images=500,
-        crafting=replace(REDUCED.setting.crafting, surrogates=4, epochs=4, steps=20),
+        crafting=replace(REDUCED.setting.crafting, surrogates=4, steps=20),
         snapshots=(0, 10),
         victims=replace(REDUCED.setting.victims, epochs=15),
     ),

@@ -52,6 +52,7 @@ def _losses(axes: Axes, pair: Values) -> None:
         places, losses = [int(step) for step, _ in known], [found["loss"] for _, found in known]
         axes.plot(places, losses, "-o", color="#D55E00", markersize=5, label="victims, after training")
     axes.set(xlabel="craft step", ylabel="target's loss (wanted class)", ylim=(0, None))
+    axes.locator_params(axis="x", integer=True)
     axes.legend(fontsize=8)
 
 
@@ -69,6 +70,7 @@ def _success(axes: Axes, pair: Values) -> None:
     axes.set(
         xlabel="craft steps of the poisons", ylabel="% of victims, with 95 % interval; accuracy (%)", ylim=(-3, 103)
     )
+    axes.locator_params(axis="x", integer=True)
 
 
 def figure_4(results: Values) -> dict[str, bytes]:

@@ -21,11 +21,13 @@ def setting_text(results: Values) -> str:
         f"{PAPER_IMAGES:,} of ten)"
     )
     reference = "" if results["reference"] is None else f", clean accuracy {percent(results['reference'])}"
+    packed = ", batches that pack poisons (the paper: at random)" if crafting["packed"] else ""
     optimiser = f"momentum {victims['momentum']:g}" if victims["momentum"] else "no momentum"
     return (
         f"{size}; {100 * setting['budget']:g} % of them poisons. Crafting: {crafting['surrogates']} surrogates "
-        f"{crafting['network']} (the paper: 24 ResNet-20), {crafting['steps']} craft steps, {crafting['unroll']} "
-        f"unrolled steps, {crafting['objective']}, ε = {round(255 * crafting['bound'])}/255. Victims: "
+        f"{crafting['network']} (the paper: 24 ResNet-20) of up to {crafting['epochs']} epochs{packed}, "
+        f"{crafting['steps']} craft steps, {crafting['unroll']} unrolled steps, {crafting['objective']}, "
+        f"ε = {round(255 * crafting['bound'])}/255. Victims: "
         f"{victims['network']}{reference}, {victims['epochs']} epochs, batches of {victims['batch']}, SGD at "
         f"{victims['learning_rate']:g}, {optimiser}, no augmentation; {setting['precision']}. Targets are test images "
         "that a clean network classifies correctly."
