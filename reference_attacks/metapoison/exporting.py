@@ -34,15 +34,14 @@ WEIGHTS, TARGETS = "model.safetensors", "targets.npz"
 
 
 def write_trained(
-    trained: Trained, training: VictimTraining, out: Path, *, classes: Sequence[str], about: dict[str, Any]
-) -> Path:
-    """Write ``out/RUN/`` as ``victim_files.write_victim`` does, with the weights and the targets; returns it.
+    trained: Trained, training: VictimTraining, folder: Path, *, classes: Sequence[str], about: dict[str, Any]
+) -> None:
+    """Write ``folder`` as ``victim_files.write_victim`` does, with the weights and the targets.
 
     ``model.safetensors`` holds the weights, ``targets.npz`` the targets with their true labels. ``classes``: names by
     label. ``about``: what the card shall say beside what is known of the victim.
     """
     run, case, network = trained.run, trained.case, trained.network
-    folder = out / run.name
     targets = ImageSet(images=case.problem.targets, labels=case.problem.true_labels)
     write_atomically(folder / TARGETS, npz_bytes(targets))
     write_atomically(folder / WEIGHTS, safetensors_bytes(network))
@@ -64,7 +63,7 @@ def write_trained(
         "versions": versions(),
     }
     victim = Victim(
-        name=run.name,
+        name=folder.name,
         title=f"MetaPoison: {_title(run.trial, classes)}",
         row=row(run.trial) if attacked else None,
         success=final(trained.values)["success"] if attacked else None,
@@ -75,7 +74,7 @@ def write_trained(
         clean=trained.clean,
         notes=notes,
     )
-    return write_victim(victim, out)
+    write_victim(victim, folder.parent)
 
 
 def measured(values: dict[str, Any]) -> dict[str, float]:
@@ -110,13 +109,17 @@ def _strength(trial: Trial) -> str:
 
 
 def export_runs(folder: MetaPoisonFolder, runs: Sequence[VictimRun], out: Path) -> list[Path]:
-    """Write victims whose poisons are crafted; returns their folders.
+    """Write victims whose poisons are crafted; returns their folders: that of a clean one is ``control-NUMBER``.
 
     Records hold no weights: victims are trained again, as they were. Those that are in ``out`` are left alone.
     """
-    missing = [run for run in runs if not (out / run.name / MODEL).exists()]
+    missing = [run for run in runs if not (_place(run, out) / MODEL).exists()]
     work_off(partial(_export, folder, out), missing, workers=folder.machine.workers, description="Training victims")
-    return [out / run.name for run in runs]
+    return [_place(run, out) for run in runs]
+
+
+def _place(run: VictimRun, out: Path) -> Path:
+    return out / (f"control-{run.number}" if run.trial.arm == "clean" else run.name)
 
 
 def _export(folder: MetaPoisonFolder, out: Path, run: VictimRun) -> None:
@@ -124,7 +127,7 @@ def _export(folder: MetaPoisonFolder, out: Path, run: VictimRun) -> None:
     data = DataChoice(classes=setting.classes, train_images=setting.train_images, seed=folder.seed)
     about = {"seed": folder.seed, "data": asdict(data), "crafting": asdict(setting.crafting)}
     (trained,) = trained_victims(folder, [(run,)])
-    write_trained(trained, folder.training(run), out, classes=data.class_names, about=about)
+    write_trained(trained, folder.training(run), _place(run, out), classes=data.class_names, about=about)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,4 +153,5 @@ def train_and_write(order: Order, jobs: Sequence[Job]) -> None:
     cases = {jobs[0][0].case: order.case}
     about = {"seed": order.seed, "data": asdict(order.data), "command": order.command}
     for trained in train_cases(jobs, cases, order.validation, order.training, seed=order.seed, machine=order.machine):
-        write_trained(trained, order.training, order.out, classes=order.data.class_names, about=about)
+        folder = order.out / trained.run.name
+        write_trained(trained, order.training, folder, classes=order.data.class_names, about=about)

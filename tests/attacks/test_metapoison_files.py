@@ -170,7 +170,8 @@ def test_victims_of_finished_trials_are_exported(tmp_path, capsys):
     record["evaluation"]["success"][-1] = 1.0
     folder.keep(runs[0], {name: value for name, value in record.items() if name != "run"}, None)
     assert main(export) == 0
-    (path,) = (tmp_path / "out").glob("*-poisoned-*")
+    control, path = sorted((tmp_path / "out").iterdir(), key=lambda path: path.name != "control-0")
+    assert not read_folder(control).poisons
     card = json.loads((path / "model.json").read_text())
     assert (card["seed"], card["crafting"]["steps"]) == (0, 2)
     assert card["measured"]["confidence"] == pytest.approx(record["evaluation"]["confidence"][-1], abs=1e-4)
