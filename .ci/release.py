@@ -25,7 +25,6 @@ WANTED = (
     *(f"pytest_backdoor/examples/mnist-{kind}.onnx" for kind in ("badnet", "clean")),
     "pytest_backdoor/py.typed",
 )
-TORCH_CPU = "https://download.pytorch.org/whl/cpu"
 # Without torch, two checks of behaviour are not assessed; the other one sees this backdoor alone.
 EXPECTED = {"mnist-badnet.onnx": (1, "suspicious"), "mnist-clean.onnx": (0, "clean")}
 
@@ -40,7 +39,7 @@ def main() -> int:
     attempt.add_argument("folder", type=Path)
     attempt.add_argument("versions", choices=["oldest", "newest"])
     attempt.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}")
-    attempt.add_argument("--torch", default=TORCH_CPU, help="index, folder of wheels, 'default' or 'none'")
+    attempt.add_argument("--torch", default="cpu", help="cpu, default (of the index), none, or a folder of wheels")
     arguments = parser.parse_args()
     if arguments.command == "build":
         build_all(arguments.folder)
@@ -103,12 +102,10 @@ def try_wheel(wheel: Path, versions: str, python: str, torch: str) -> None:
 
 
 def source_of_torch(torch: str) -> list[str]:
-    """Options that make uv take torch from an index or a folder, and everything else from the default index."""
+    """Options that say where uv takes torch from; everything else is from the default index."""
     if torch in ("none", "default"):
         return []
-    if Path(torch).is_dir():
-        return ["--find-links", torch]
-    return ["--index", torch, "--index-strategy", "unsafe-best-match"]
+    return ["--torch-backend", "cpu"] if torch == "cpu" else ["--find-links", torch]
 
 
 def expect_report(project: Path, model: str, verdict: str, *, every_check: bool) -> None:
