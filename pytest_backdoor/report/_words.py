@@ -63,9 +63,9 @@ def plural(count: int, noun: str) -> str:
 
 def number(value: float) -> str:
     """A number with two decimals, and with an exponent where a person would write one."""
-    if value == 0 or 0.1 <= abs(value) < 1e6:
+    if value == 0 or 0.005 <= abs(value) < 1e6:
         return f"{value:,.2f}"
-    return f"{value:.3g}" if 1e-4 <= abs(value) < 0.1 else f"{value:.2e}"
+    return f"{value:.2e}"
 
 
 def share_of(value: float, noun: str) -> str:
