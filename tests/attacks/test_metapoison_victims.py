@@ -275,6 +275,22 @@ def test_arms_differ_by_their_poisons_alone(built):
     assert torch.equal(starts[0], starts[2])
 
 
+def test_victims_of_a_group_are_measured_as_they_are_alone(built):
+    folder, runs = built
+    crafted, clean, random = runs
+    also = replace(clean, trial=replace(clean.trial, targets=2))
+    found = {one.run: one for one in trained_victims(folder, [(crafted,), (clean, also), (random,)])}
+    assert list(found) == [crafted, clean, also, random]
+    for run in runs:
+        alone = folder.record(run)
+        assert alone is not None
+        for part in ("evaluation", "batch"):
+            logits = [torch.tensor(values[part]["logits"]) for values in (found[run].values, alone)]
+            torch.testing.assert_close(*logits, atol=2e-2, rtol=1e-2)
+    assert len(found[also].values["targets"]) == 2
+    assert found[also].network is found[clean].network
+
+
 def test_a_victim_can_be_trained_again(built):
     folder, runs = built
     (again,) = trained_victims(folder, [(runs[0],)])
