@@ -14,6 +14,8 @@ from .crafting import CraftingPlan
 
 PACKAGE = "adversarial-robustness-toolbox"
 MODULE = "art.attacks.poisoning.feature_collision_attack"
+# Its default, which is made for another network, and smaller ones.
+LEARNING_RATES = (500 * 255.0, 100.0, 10.0, 1.0, 0.1)
 
 
 def art_missing() -> str | None:
@@ -27,11 +29,12 @@ def art_craft(
     targets: torch.Tensor,
     plan: CraftingPlan,
     iterations: int,
+    learning_rate: float,
 ) -> torch.Tensor:
-    """Uint8 ``(N, C, H, W)``: poisons by ``FeatureCollisionAttack``, one after the other, rounded.
+    """Uint8 ``(N, C, H, W)``: poisons by ``FeatureCollisionAttack``, one after the other, rounded, on the CPU.
 
-    ``similarity`` is converted so that its β is ours; everything else but the number of ``iterations`` is its default.
-    It lets the learning rate of one poison decay into the next one's, so each poison gets a fresh attack.
+    ``similarity`` is converted so that its β is ours; everything else but ``iterations`` and ``learning_rate`` is its
+    default. It lets the learning rate of one poison decay into the next one's, so each poison gets a fresh attack.
     """
     from art.attacks.poisoning.feature_collision_attack import FeatureCollisionAttack
     from art.estimators.classification import PyTorchClassifier
@@ -51,6 +54,7 @@ def art_craft(
             target.float().div(255)[None].numpy(),
             feature_layer=classifier.layer_names[0],
             max_iter=iterations,
+            learning_rate=learning_rate,
             # Its β is similarity · (D / numbers in an image)², for pixels in [0, 1].
             similarity_coeff=plan.similarity * 255**2,
             watermark=None,

@@ -12,12 +12,15 @@ import torch
 from ..reproduce.machine import machine, versions
 from ..reproduce.tables import table
 from ..zoo.seeds import derived_generator
-from .art import art_craft, art_missing
+from .art import LEARNING_RATES, art_craft, art_missing
 from .crafting import CraftingPlan, Poisons, craft, measured
 from .sources import Source
 
 Values = dict[str, Any]
-BATCH, ALONE, ART = "in a batch", "one after the other", "ART, FeatureCollisionAttack"
+BATCH, ALONE, DESCENT = "in a batch", "one after the other", "one after the other, by descent"
+ART = "ART, FeatureCollisionAttack"
+# Of descent, λ of the first step, as end to end.
+FIRST_RATE = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,47 +31,67 @@ class Timed:
     seconds: float
 
 
-def measure(
-    source: Source,
-    plan: CraftingPlan,
-    *,
-    count: int,
-    alone: int,
-    art_iterations: int,
-    seed: int,
-    say: Callable[[str], None],
-) -> Values:
-    """Seconds and objectives of each way, as JSON values.
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is done.
 
-    ``count`` pairs are crafted in one batch, and the first ``alone`` of them in the other ways. The threads of torch
-    are set to one meanwhile.
+    ``count`` pairs are crafted in one batch, and the first ``alone`` of them in the other ways, with at most
+    ``descent_iterations`` and ``art_iterations`` where another rule of steps is at work than in the batch.
     """
-    bases, targets = _pairs(source, count, seed)
-    features = source.extractor.features
+
+    count: int
+    alone: int
+    descent_iterations: int
+    art_iterations: int
+
+
+def measure(source: Source, plan: CraftingPlan, sizes: Sizes, *, seed: int, say: Callable[[str], None]) -> Values:
+    """Seconds and objectives of each way, as JSON values. The threads of torch are set to one meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        craft(features, bases[:2], targets[:2], replace(plan, iterations=2))  # What is done once is done before.
-        ways = {BATCH: _timed(lambda: craft(features, bases, targets, replace(plan, batch=count)))}
-        say(f"{BATCH}: {ways[BATCH].seconds:.1f} s for {count}")
-        few = bases[:alone], targets[:alone]
-        ways[ALONE] = _timed(lambda: craft(features, *few, replace(plan, batch=1)))
-        say(f"{ALONE}: {ways[ALONE].seconds:.1f} s for {alone}")
-        missing = art_missing()
-        if missing is None:
-            made = _timed(lambda: measured(features, art_craft(features, *few, plan, art_iterations), *few, plan))
-            ways[ART] = made
-            say(f"{ART}: {made.seconds:.1f} s for {alone}")
+        ways, rate = _ways(source, plan, sizes, seed, say)
     finally:
         torch.set_num_threads(threads)
     return {
         "machine": machine(),
         "versions": versions(),
         "plan": asdict(plan),
-        "art_iterations": art_iterations,
-        "art_missing": missing,
-        "ways": {name: _values(way, alone) for name, way in ways.items()},
+        "sizes": asdict(sizes),
+        "art_learning_rate": rate,
+        "art_missing": art_missing(),
+        "ways": {name: _values(way, sizes.alone) for name, way in ways.items()},
     }
+
+
+def _ways(
+    source: Source, plan: CraftingPlan, sizes: Sizes, seed: int, say: Callable[[str], None]
+) -> tuple[dict[str, Timed], float | None]:
+    """What each way made, and ART's learning rate."""
+    bases, targets = _pairs(source, sizes.count, seed)
+    few = bases[: sizes.alone], targets[: sizes.alone]
+    features = source.extractor.features
+    craft(features, bases[:2], targets[:2], replace(plan, iterations=2))  # What is done once is done before.
+    batch = replace(plan, batch=min(plan.batch, sizes.count))
+    descent = replace(plan, batch=1, step_rule="descent", learning_rate=FIRST_RATE, iterations=sizes.descent_iterations)
+    ways = {
+        BATCH: _timed(lambda: craft(features, bases, targets, batch)),
+        ALONE: _timed(lambda: craft(features, *few, replace(plan, batch=1))),
+        DESCENT: _timed(lambda: craft(features, *few, descent)),
+    }
+    rate = None
+    if art_missing() is None:
+
+        def by_art(pairs: tuple[torch.Tensor, torch.Tensor], learning_rate: float) -> Poisons:
+            crafted = art_craft(features, *pairs, plan, sizes.art_iterations, learning_rate)
+            return measured(features, crafted, *pairs, plan)
+
+        first = bases[:2], targets[:2]
+        rate = min(LEARNING_RATES, key=lambda one: float(by_art(first, one).objectives.mean()))
+        ways[ART] = _timed(lambda: by_art(few, rate))
+    for name, way in ways.items():
+        say(f"{name}: {way.seconds:.1f} s for {len(way.poisons.images)}")
+    return ways, rate
 
 
 def _pairs(source: Source, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,7 +152,24 @@ def text(values: Values) -> str:
         )
         for name, way in ways.items()
     ]
-    notes = f"{values['machine']}, one thread, torch {values['versions']['torch']}."
+    return f"# Crafting of poisons\n\n{_setting(values)}\n\n{table(head, rows)}\n\n{_notes(values)}\n"
+
+
+def _setting(values: Values) -> str:
+    plan, sizes = values["plan"], values["sizes"]
+    return (
+        f"Written by `{values['command']}` ({values['machine']}, torch {values['versions']['torch']}, one thread). The "
+        f"same pairs, β₀ = {plan['similarity']:g}, network in {plan['precision']} in all ways but ART's, in "
+        f"batches of {min(plan['batch'], sizes['count'])}. Seconds are of the processor. Objectives, equation 1 of the "
+        "paper, and distances are of the rounded images, in float32, means over the poisons that all ways have made."
+    )
+
+
+def _notes(values: Values) -> str:
     if values["art_missing"] is not None:
-        notes += f" ART was left out: {values['art_missing']}."
-    return f"# Crafting of poisons\n\n{table(head, rows)}\n\n{notes}\n"
+        return f"ART was left out: {values['art_missing']}."
+    rates = ", ".join(f"{rate:g}" for rate in LEARNING_RATES)
+    return (
+        f"ART has β as the others, and of the learning rates {rates} the one that gives the smallest objective for the "
+        f"first two pairs, {values['art_learning_rate']:g}; finding it is not counted."
+    )

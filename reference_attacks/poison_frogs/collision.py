@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 Features = Callable[[torch.Tensor], torch.Tensor]
 """Float32 ``(N, C, H, W)`` in [0, 1] to float32 ``(N, D)``, by a frozen network in evaluation mode."""
 
+Precision = Literal["float32", "bfloat16"]
+StepRule = Literal["descent", "polyak"]
+STEP_RULES: tuple[StepRule, ...] = ("descent", "polyak")
 DECAY = 0.5
 GROWTH = 1.1
+# Of Polyak's rule: after so many steps without a better image the steps are halved.
+PATIENCE = 25
 HALF_A_LEVEL = 0.5 / 255
+TINY = 1e-20  # In place of a gradient's squared norm of 0.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +32,23 @@ class Similarity:
     def backward(self, images: torch.Tensor, bases: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
         """The backward step at ``images``, ``rates`` of shape ``(N, 1, 1, 1)``; the result has valid pixels."""
         if self.bound is not None:
-            near = torch.minimum(torch.maximum(images, bases - self.bound), bases + self.bound)
+            images = torch.minimum(torch.maximum(images, bases - self.bound), bases + self.bound)
         else:
             weights = self.beta * rates
-            near = (images + weights * bases) / (1 + weights)
-        return near.clamp_(0, 1)
+            images = torch.lerp(images, bases, weights / (1 + weights))
+        return images.clamp_(0, 1)
 
 
 def squared_norms(differences: torch.Tensor) -> torch.Tensor:
     """``(N,)`` of ``(N, ...)``: the squared Euclidean norm of each."""
-    return differences.flatten(1).square().sum(1)
+    return torch.linalg.vector_norm(differences, dim=tuple(range(1, differences.dim()))).square()
+
+
+def _chosen(which: torch.Tensor, some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Images of ``some`` where ``which``, bool ``(N,)``, is true, else of ``others``."""
+    if which.all():
+        return some
+    return torch.where(which.view(-1, 1, 1, 1), some, others)
 
 
 def as_levels(images: torch.Tensor) -> torch.Tensor:
@@ -47,12 +61,18 @@ class Batch:
     """Poisons at work.
 
     For each of B poisons: its ``numbers``, its ``bases`` and ``wanted`` features, its best ``images`` so far with
-    their ``objectives``, ``distances`` and ``gradients``, the ``candidates`` to be tried next, the ``rates`` of the
-    forward step, and the number of steps ``tried``.
+    their ``objectives``, ``distances`` and ``gradients``, the ``candidates`` to be tried next, how far at most these
+    move a pixel from where the step started (``moves``), the ``rates`` of the forward step, the number of steps
+    ``tried``, and of those since the best image (``idle``).
+
+    By the rule "descent" a step starts at the best image, and rates are λ. By "polyak" it starts where the last one
+    ended, and rates are shares of Polyak's λ = ‖f(x) − f(t)‖² / ‖∇‖².
     """
 
     features: Features
     similarity: Similarity
+    rule: StepRule
+    precision: Precision
     first_rate: float
     numbers: torch.Tensor
     bases: torch.Tensor
@@ -60,17 +80,23 @@ class Batch:
     images: torch.Tensor
     gradients: torch.Tensor
     candidates: torch.Tensor
+    moves: torch.Tensor
     rates: torch.Tensor
     objectives: torch.Tensor
     distances: torch.Tensor
     tried: torch.Tensor
+    idle: torch.Tensor
 
     @classmethod
-    def empty(cls, features: Features, similarity: Similarity, first_rate: float) -> Batch:
+    def empty(
+        cls, features: Features, similarity: Similarity, rule: StepRule, precision: Precision, first_rate: float
+    ) -> Batch:
         """A batch of no poisons."""
         nothing = {name: torch.empty(0) for name in STATE}
-        nothing["numbers"] = nothing["tried"] = torch.empty(0, dtype=torch.int64)
-        return cls(features=features, similarity=similarity, first_rate=first_rate, **nothing)
+        nothing["numbers"] = nothing["tried"] = nothing["idle"] = torch.empty(0, dtype=torch.int64)
+        return cls(
+            features=features, similarity=similarity, rule=rule, precision=precision, first_rate=first_rate, **nothing
+        )
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -87,10 +113,12 @@ class Batch:
             "images": bases,
             "gradients": torch.zeros_like(bases),
             "candidates": bases,
+            "moves": torch.full((len(numbers),), torch.inf, device=device),
             "rates": torch.full((len(numbers),), self.first_rate, device=device),
             "objectives": torch.full((len(numbers),), torch.inf, device=device),
             "distances": torch.full((len(numbers),), torch.inf, device=device),
             "tried": torch.full((len(numbers),), -1, device=device),  # The first evaluation is of the base itself.
+            "idle": torch.zeros(len(numbers), dtype=torch.int64, device=device),
         }
         for name in STATE:
             setattr(self, name, torch.cat([getattr(self, name), fresh[name]]) if len(self) else fresh[name])
@@ -98,34 +126,65 @@ class Batch:
     def step(self) -> None:
         """Evaluate the candidates, keep those that lower their objective, and make the next ones."""
         squares, gradients = self._evaluated(self.candidates)
-        objectives = squares + self.similarity.beta * squared_norms(self.candidates - self.bases)
+        steepness = squared_norms(gradients)
+        objectives = squares
+        if self.similarity.beta:
+            objectives = squares + self.similarity.beta * squared_norms(self.candidates - self.bases)
         # A comparison with NaN is false, so a step into it is taken back like any other bad one.
-        better = (objectives < self.objectives) & gradients.flatten(1).isfinite().all(1)
+        better = (objectives < self.objectives) & steepness.isfinite()
         if not (better | (self.tried >= 0)).all():
             raise ValueError("The network's features of some base, or their gradient, are not finite.")
-        kept = better.view(-1, 1, 1, 1)
-        self.images = torch.where(kept, self.candidates, self.images)
-        self.gradients = torch.where(kept, gradients, self.gradients)
+        self.images = _chosen(better, self.candidates, self.images)
         self.objectives = torch.where(better, objectives, self.objectives)
         self.distances = torch.where(better, squares.sqrt(), self.distances)
-        self.rates = torch.where(self.tried < 0, self.rates, self.rates * torch.where(better, GROWTH, DECAY))
+        if self.rule == "descent":
+            self._descend(better, gradients)
+        else:
+            self._step_by_polyak(better, squares, gradients, steepness)
         self.tried += 1
-        rates = self.rates.view(-1, 1, 1, 1)
-        self.candidates = self.similarity.backward(self.images - rates * self.gradients, self.bases, rates)
+
+    def _descend(self, better: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Make the next candidates from the best images."""
+        self.gradients = _chosen(better, gradients, self.gradients)
+        self.rates = torch.where(self.tried < 0, self.rates, self.rates * torch.where(better, GROWTH, DECAY))
+        self.candidates = self._moved(self.images, self.gradients, self.rates)
+        self.moves = (self.candidates - self.images).abs().flatten(1).amax(1)
+
+    def _step_by_polyak(
+        self, better: torch.Tensor, squares: torch.Tensor, gradients: torch.Tensor, steepness: torch.Tensor
+    ) -> None:
+        """Make the next candidates from the present ones; where these lead nowhere, go back to the best images."""
+        self.idle = torch.where(better, 0, self.idle + 1)
+        stuck = ~steepness.isfinite() | (self.idle >= PATIENCE)
+        self.rates = torch.where(stuck, self.rates * DECAY, self.rates)
+        self.idle = torch.where(stuck, 0, self.idle)
+        rates = self.rates * squares / steepness.clamp(min=TINY)
+        self.candidates = self._moved(self.candidates, gradients, rates)
+        # Of the forward step the Euclidean length, which is no less than the largest move of a pixel.
+        self.moves = rates * (steepness.sqrt() + self.similarity.beta)
+        if stuck.any():
+            self.candidates = _chosen(stuck, self.images, self.candidates)
+            self.moves = torch.where(stuck, torch.inf, self.moves)
+
+    def _moved(self, starts: torch.Tensor, gradients: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+        rates = rates.view(-1, 1, 1, 1)
+        return self.similarity.backward(torch.addcmul(starts, gradients, rates, value=-1), self.bases, rates)
 
     def _evaluated(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """‖f(x) − f(t)‖² and its gradient."""
         variables = images.detach().requires_grad_()
+        reduced = self.precision == "bfloat16"
         with torch.enable_grad():
-            squares = squared_norms(self.features(variables) - self.wanted)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+                found = self.features(variables)
+            squares = squared_norms(found.float() - self.wanted)
             (gradients,) = torch.autograd.grad(squares.sum(), [variables])
         return squares.detach(), gradients
 
     @torch.no_grad()
     def finished(self, iterations: int, stop_distance: float | None) -> torch.Tensor:
         """Bool ``(B,)``: which poisons are near enough as uint8 images, or cannot get much further."""
-        steps = (self.candidates - self.images).abs().flatten(1).amax(1)
-        finished = (iterations - self.tried) * steps < HALF_A_LEVEL
+        finished = (iterations - self.tried) * self.moves < HALF_A_LEVEL
         near = (self.distances < (stop_distance or 0)).nonzero()[:, 0]
         if len(near):
             rounded = as_levels(self.images[near]).float().div_(255)
@@ -149,8 +208,10 @@ STATE = (
     "images",
     "gradients",
     "candidates",
+    "moves",
     "rates",
     "objectives",
     "distances",
     "tried",
+    "idle",
 )

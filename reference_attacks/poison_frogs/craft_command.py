@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..parsing import Parsers, add_action_to
-from .options import add_crafting_options, add_extractor_options, crafting_plan
+from .options import (
+    add_crafting_options,
+    add_extractor_options,
+    crafting_plan,
+    crafting_words,
+    extractor_words,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -146,22 +152,15 @@ def _write(arguments: argparse.Namespace, bases: torch.Tensor, targets: torch.Te
 
     from pytest_backdoor.files import write_atomically
 
+    from ..pictures import image_png
+
     for number, image in enumerate(poisons.images):
-        write_atomically(arguments.out / f"{number:04}.png", _png(image))
+        write_atomically(arguments.out / f"{number:04}.png", image_png(image))
     arrays = {"bases": bases, "targets": targets, **vars(poisons)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: value.numpy() for name, value in arrays.items()})
     write_atomically(arguments.out / "poisons.npz", buffer.getvalue())
     write_atomically(arguments.out / "card.json", f"{json.dumps(_card(arguments, poisons), indent=1)}\n".encode())
-
-
-def _png(image: torch.Tensor) -> bytes:
-    from PIL import Image
-
-    array = image.permute(1, 2, 0).contiguous().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _card(arguments: argparse.Namespace, poisons: Poisons) -> dict[str, Any]:
@@ -170,12 +169,10 @@ def _card(arguments: argparse.Namespace, poisons: Poisons) -> dict[str, Any]:
 
     from ..reproduce.machine import versions
 
-    words = ["python", "-m", "reference_attacks", "frogs", "craft", "--task", Path(arguments.task).name]
-    words += ["--target-class", arguments.target_class, "--base-class", arguments.base_class]
     return {
         "attack": "Poison Frogs: targeted clean-label poisons by feature collision (Shafahi et al. 2018)",
         "warning": "Networks trained on these images may take the targets for the base class.",
-        "command": shlex.join([*words, "--seed", str(arguments.seed)]),
+        "command": _command(arguments),
         "label": arguments.base_class,
         "watermark": arguments.watermark,
         "plan": asdict(crafting_plan(arguments)),
@@ -188,3 +185,14 @@ def _card(arguments: argparse.Namespace, poisons: Poisons) -> dict[str, Any]:
             )
         ],
     }
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command that makes the same poisons; of folders and files of images it has the names alone."""
+    words = ["--target-class", arguments.target_class, "--base-class", arguments.base_class]
+    for option in ("target_images", "base_images"):
+        if (folder := getattr(arguments, option)) is not None:
+            words += [f"--{option.replace('_', '-')}", folder.name]
+    words += ["--count", str(arguments.count), "--watermark", str(arguments.watermark)]
+    words += [*extractor_words(arguments), *crafting_words(arguments), "--out", arguments.out.name]
+    return shlex.join(["python", "-m", "reference_attacks", "frogs", "craft", *words])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..training import as_input
-from .collision import Batch, Features, Similarity, squared_norms
+from .collision import STEP_RULES, Batch, Features, Precision, Similarity, StepRule, squared_norms
 
 LEVELS = 255
 
@@ -19,12 +19,14 @@ __all__ = ["CraftingPlan", "Features", "Poisons", "craft", "measured", "watermar
 class CraftingPlan:
     """How poisons are made.
 
-    ``iterations``: at most, for each poison. ``learning_rate``: λ of the forward step, for pixels in [0, 1]; only the
-    first one, since every poison has its own, which decays by itself. ``similarity``: β0 of the paper, β = β0 · D² /
-    dim_b² for D features and dim_b numbers in an image (§3.1), in units of pixels from 0 to 255. ``stop_distance``: a
-    poison is finished once ‖f(p) − f(t)‖ of its uint8 image is below; None: never for that reason. ``bound``: an ℓ∞
-    bound for pixels in [0, 1], such as 2/255; then the nearest image within it takes the place of the backward step,
-    and ``similarity`` is of no consequence. ``batch``: how many poisons are optimised at once.
+    ``iterations``: at most, for each poison. ``step_rule``: how λ of the forward step is found, see ``craft``.
+    ``learning_rate``: by "polyak", the share of Polyak's λ, between 0 and 2; by "descent", the first λ, for pixels in
+    [0, 1]; only the first one, since every poison has its own, which decays by itself. ``similarity``: β0 of the paper,
+    β = β0 · D² / dim_b² for D features and dim_b numbers in an image (§3.1), in units of pixels from 0 to 255.
+    ``stop_distance``: a poison is finished once ‖f(p) − f(t)‖ of its uint8 image is below; None: never for that reason.
+    ``bound``: an ℓ∞ bound for pixels in [0, 1], such as 2/255; then the nearest image within it takes the place of the
+    backward step, and ``similarity`` is of no consequence. ``batch``: how many poisons are optimised at once.
+    ``precision``: of the network while poisons are optimised; they are measured in float32.
     """
 
     iterations: int = 1000
@@ -33,6 +35,8 @@ class CraftingPlan:
     stop_distance: float | None = None
     bound: float | None = None
     batch: int = 128
+    step_rule: StepRule = "polyak"
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +74,12 @@ def craft(
     - The published code takes the gradient of the norm, not of its square, and adds the two norms, not their squares,
       for the objective that it watches; here both are those of the paper's equation 1.
     - It halves the learning rate where the objective rose above its mean of 40 iterations, asked at few iterations
-      only. Here a step that does not lower the poison's own objective is taken back and half the rate tried instead,
-      and a step that does is followed by one that is a little longer, so that the first rate matters little, and the
-      result is the best image that was seen.
+      only. Here λ is found anew in every step, for each poison by itself, and the result is the best image that was
+      seen. By the rule "polyak" λ is ‖f(x) − f(t)‖² / ‖∇‖², the step to a minimum of 0 if the function were linear
+      there (Polyak, *Introduction to Optimization*, 1987); where no better image is found for some steps, the best one
+      is gone back to and half the step taken. By "descent", a step that does not lower the poison's own objective is
+      taken back and half the rate tried instead, and a step that does is followed by one that is a little longer. With
+      networks of rectified units that ends at a kink, with a rate of next to nothing, far from the target.
     - The rate belongs to one poison and is never carried over to the next one.
     - A poison is finished early where the rest of its iterations, at the present step, could not move any pixel by half
       a level of 255.
@@ -87,11 +94,13 @@ def craft(
     wanted = _all_features(features, targets, plan.batch)
     images = torch.empty_like(bases, memory_format=torch.contiguous_format)
     iterations = torch.zeros(len(bases), dtype=torch.int64, device=bases.device)
-    batch, waiting = Batch.empty(features, similarity, plan.learning_rate), 0
+    batch, waiting = Batch.empty(features, similarity, plan.step_rule, plan.precision, plan.learning_rate), 0
     while waiting < len(bases) or len(batch):
         joining = slice(waiting, min(len(bases), waiting + plan.batch - len(batch)))
         numbers = torch.arange(joining.start, joining.stop, device=bases.device)
-        batch.join(numbers, as_input(bases[joining]), wanted[joining])
+        # Channels last, as convolutions want it: else each step would copy the images.
+        started = as_input(bases[joining]).contiguous(memory_format=torch.channels_last)
+        batch.join(numbers, started, wanted[joining])
         waiting = joining.stop
         batch.step()
         finished = batch.finished(plan.iterations, plan.stop_distance)
@@ -137,6 +146,8 @@ def _check(bases: torch.Tensor, targets: torch.Tensor, plan: CraftingPlan) -> No
         raise ValueError("Bases and targets are uint8 images.")
     if min(plan.iterations, plan.batch) < 1 or not plan.learning_rate > 0 or not plan.similarity >= 0:
         raise ValueError("Iterations, batch and learning rate are positive, and the similarity is not negative.")
+    if plan.step_rule not in STEP_RULES:
+        raise ValueError(f"There is no step rule {plan.step_rule!r}; choose one of {', '.join(STEP_RULES)}.")
     if plan.bound is not None and not plan.bound * LEVELS > 1 - 1e-4:
         raise ValueError(f"A bound of {plan.bound} is below one of 255 levels: no uint8 image could change.")
 

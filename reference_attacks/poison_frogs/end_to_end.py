@@ -16,15 +16,17 @@ from safetensors.torch import load_file, save
 from pytest_backdoor.files import write_atomically
 
 from ..data import ImageSet
+from ..networks import SmallAlexNet
 from ..parallel import work_off
+from ..subsets import stratified
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
 from ..zoo.seeds import derived_generator
-from .clean_network import clean_network, read_clean_network, stratified
+from .clean_network import clean_network, read_clean_network
 from .crafting import CraftingPlan
 from .last_layers import angles_between
 from .measuring import Before, Images, clean_accuracy, measure_victim
-from .poison_sets import trial_poisons
+from .poison_sets import PoisonSet, trial_poisons
 from .trials import Trial, choose_target
 from .victims import PoisonedSet, VictimTraining, boundary, train_victims
 
@@ -46,9 +48,7 @@ class Setting:
     train_images: int = 50_000
     evaluation_images: int = 10_000
     victims: VictimTraining = field(default_factory=VictimTraining)
-    crafting: CraftingPlan = field(
-        default_factory=lambda: CraftingPlan(iterations=12_000, similarity=SIMILARITY, learning_rate=1e-2)
-    )
+    crafting: CraftingPlan = field(default_factory=lambda: CraftingPlan(iterations=12_000, similarity=SIMILARITY))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,10 @@ class EndToEndFolder:
     def _check_setting(self) -> None:
         path = self.path / self.name / "setting.json"
         values = json.loads(json.dumps({"seed": self.seed, **asdict(self.setting)}))
-        if path.exists() and json.loads(path.read_text()) != values:
+        stored = json.loads(path.read_text()) if path.exists() else values
+        # What there was before there was a choice.
+        stored["crafting"] = {"step_rule": "descent", "precision": "float32", **stored["crafting"]}
+        if stored != values:
             raise ValueError(f"{path} tells of another setting; choose an empty folder.")
         write_atomically(path, json.dumps(values, indent=1).encode())
 
@@ -159,7 +162,32 @@ def _clean_images(path: Path, count: int, seed: int) -> ImageSet:
 
 def _work(folder: EndToEndFolder, trials: list[Trial]) -> None:
     """Craft the poisons of a group, train its victims, measure each."""
-    images, before, setting = folder.images(), folder.before(), folder.setting
+    images, before = folder.images(), folder.before()
+    for one in train_trials(folder, trials, images, before):
+        values = measure_victim(one.trial, one.target, one.poisons, one.network, before, images)
+        folder.keep(one.trial, {**values, "rotation": _rotation(one.trial, one.normals, before)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The victim of one trial: its ``target``, an index of test images, ``poisons``, and ``network`` on the CPU.
+
+    ``normals``: float ``(193,)`` each, of the last layer's boundary between base and target class, by epoch.
+    """
+
+    trial: Trial
+    target: int
+    poisons: PoisonSet
+    network: SmallAlexNet
+    normals: list[torch.Tensor]
+
+
+def train_trials(folder: EndToEndFolder, trials: Sequence[Trial], images: Images, before: Before) -> list[Trained]:
+    """Craft the poisons of ``trials``, as many for each, where the folder does not hold them, and train the victims.
+
+    All randomness is drawn from the folder's seed and the trial's name, so a victim can be trained again.
+    """
+    setting = folder.setting
     targets = [choose_target(trial, before.clean, images.test, folder.seed) for trial in trials]
     sets = trial_poisons(
         folder.path / folder.name / "poisons",
@@ -186,9 +214,11 @@ def _work(folder: EndToEndFolder, trials: list[Trial]) -> None:
         machine=folder.machine,
         on_epoch=keep_normals,
     )
-    for trial, target, poisons, network, turned in zip(trials, targets, sets, networks, normals, strict=True):
-        values = measure_victim(trial, target, poisons, network, before, images)
-        folder.keep(trial, {**values, "rotation": _rotation(trial, turned, before)})
+    parts = zip(trials, targets, sets, networks, normals, strict=True)
+    return [
+        Trained(trial=trial, target=target, poisons=poisons, network=network.eval(), normals=turned)
+        for trial, target, poisons, network, turned in parts
+    ]
 
 
 def _rotation(trial: Trial, normals: Sequence[torch.Tensor], before: Before) -> dict[str, list[float]]:

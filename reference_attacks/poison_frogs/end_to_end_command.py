@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..parsing import Parsers, add_action_to, add_data_root
 
 if TYPE_CHECKING:
+    from .end_to_end import EndToEndFolder
     from .experiments import Scale
     from .trials import Trial
 
@@ -17,7 +18,9 @@ ABOUT = "targeted clean-label poisoning of a small AlexNet on CIFAR-10, end to e
 DESCRIPTION = """\
 Attack test images of CIFAR-10 one by one (Poison Frogs, 2018, section 4): for each, craft watermarked poisons from
 images of the base class, train the clean network on with them in the training set, and see what class the target
-gets. Every victim leaves a record in --work; a run that was interrupted goes on where it stopped.
+gets. Every victim leaves a record in --work; a run that was interrupted goes on where it stopped. --export writes some
+victims as files for the audit: model.onnx with its card, the poisoned training set, clean samples, and which images
+are poisons.
 """
 EPILOG = """\
 example:
@@ -52,6 +55,16 @@ def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: %(default)s"
     )
+    parser.add_argument(
+        "--export", type=Path, metavar="DIR", help="write victims and the control there, one folder for each"
+    )
+    parser.add_argument(
+        "--exported",
+        type=int,
+        default=4,
+        metavar="N",
+        help="victims that --export writes: of the first attacks that succeeded; default: %(default)s",
+    )
     add_data_root(parser)
     parser.set_defaults(run=run)
 
@@ -67,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     folder = open_folder(arguments.work, scale, arguments.seed, machine)
     trials = all_trials(scale) if arguments.all else _trials(arguments)
     folder.build(trials, arguments.data_root)
+    if arguments.export is not None:
+        _export(arguments, folder, trials)
     found = summary(records_of(folder, trials))
     assert found is not None
     low, high = found["interval"]
@@ -78,6 +93,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export(arguments: argparse.Namespace, folder: EndToEndFolder, trials: list[Trial]) -> None:
+    from .exporting import export_victims
+
+    records = [(trial, folder.record(trial)) for trial in trials]
+    succeeded = [trial for trial, record in records if record is not None and record["success"]]
+    if not succeeded:
+        raise ValueError("No attack succeeded, so there is no victim to export; ask for more trials.")
+    for written in export_victims(folder, succeeded[: arguments.exported], arguments.export):
+        print(written)
+
+
 def _scale(arguments: argparse.Namespace, device: str) -> Scale:
     from .experiments import SCALES, choose_scale, with_train_images
 
@@ -86,18 +112,18 @@ def _scale(arguments: argparse.Namespace, device: str) -> Scale:
 
 
 def _trials(arguments: argparse.Namespace) -> list[Trial]:
-    from .experiments import CLASS_NAMES
+    from ..tasks import CIFAR10_CLASSES
     from .trials import Trial
 
     for name in (arguments.target, arguments.base):
-        if name not in CLASS_NAMES:
-            raise ValueError(f"CIFAR-10 has no class {name!r}; choose among {', '.join(CLASS_NAMES)}.")
+        if name not in CIFAR10_CLASSES:
+            raise ValueError(f"CIFAR-10 has no class {name!r}; choose among {', '.join(CIFAR10_CLASSES)}.")
     if arguments.trials < 1:
         raise ValueError("There must be at least one trial.")
     return [
         Trial(
-            target_class=CLASS_NAMES.index(arguments.target),
-            base_class=CLASS_NAMES.index(arguments.base),
+            target_class=CIFAR10_CLASSES.index(arguments.target),
+            base_class=CIFAR10_CLASSES.index(arguments.base),
             targets="outlier" if arguments.outliers else "random",
             number=number,
             poisons=arguments.poisons,

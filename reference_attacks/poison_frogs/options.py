@@ -68,6 +68,18 @@ def add_crafting_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--stop-distance", type=float, metavar="D", help="a poison is finished once its features are as near"
     )
+    group.add_argument(
+        "--step-rule",
+        choices=["polyak", "descent"],
+        default="polyak",
+        help="how long steps are: Polyak's rule, or as long as each lowers the objective; default: %(default)s",
+    )
+    group.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the network in crafting; poisons are measured in float32; default: %(default)s",
+    )
     group.add_argument("--batch", type=int, default=128, metavar="N", help="poisons at once; default: %(default)s")
 
 
@@ -81,4 +93,27 @@ def crafting_plan(arguments: argparse.Namespace) -> CraftingPlan:
         stop_distance=arguments.stop_distance,
         bound=None if arguments.bound is None else arguments.bound / LEVELS,
         batch=arguments.batch,
+        step_rule=arguments.step_rule,
+        precision=arguments.precision,
     )
+
+
+def crafting_words(arguments: argparse.Namespace) -> list[str]:
+    """The options of ``add_crafting_options`` that decide what is crafted, as words of a command."""
+    words = ["--iterations", str(arguments.iterations), "--step-rule", arguments.step_rule]
+    words += ["--precision", arguments.precision]
+    likeness = "similarity" if arguments.bound is None else "bound"
+    words += [f"--{likeness}", str(getattr(arguments, likeness))]
+    if arguments.stop_distance is not None:
+        words += ["--stop-distance", str(arguments.stop_distance)]
+    return words
+
+
+def extractor_words(arguments: argparse.Namespace) -> list[str]:
+    """The options of ``add_extractor_options`` that decide, as words of a command; it names no folder."""
+    words = ["--task", Path(arguments.task).name]
+    if arguments.inception is not None:
+        words += ["--inception", arguments.inception.name]
+    else:
+        words += ["--extractor-steps", str(arguments.extractor_steps)]
+    return [*words, "--seed", str(arguments.seed)]

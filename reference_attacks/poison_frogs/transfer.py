@@ -9,12 +9,12 @@ from typing import Protocol
 import torch
 
 from ..data import ImageSet
+from ..subsets import of_classes
 from ..zoo.seeds import derived_generator
 from .choices import (
     Pairs,
     draw_pairs,
     drawn_from_each_class,
-    of_classes,
     small_distance,
     with_nearest_bases,
     without_images_of,
@@ -56,7 +56,7 @@ class TransferPlan:
 
     ``classes``: of the data set, those that the last layer tells apart; targets and bases are of the first two.
     ``training_images``: of each class, at most. ``targets``: of each of the two classes, at most. ``crafting``: where
-    its ``stop_distance`` is None, it is ``STOP_SHARE`` of a small distance between training images.
+    its ``stop_distance`` is None, it is ``stop_share`` of a small distance between training images.
     ``candidate_bases``: of so many random bases the one nearest to the target in features is taken; 1 as in the paper.
     """
 
@@ -67,6 +67,7 @@ class TransferPlan:
     last_layer: LastLayerPlan
     seed: int
     candidate_bases: int = 1
+    stop_share: float = STOP_SHARE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ def stopping(scene: Scene, plan: TransferPlan) -> CraftingPlan:
     """The plan of crafting with a distance to stop at."""
     if plan.crafting.stop_distance is not None:
         return plan.crafting
-    distance = STOP_SHARE * small_distance(scene.train_features.features)
+    distance = plan.stop_share * small_distance(scene.train_features.features)
     return replace(plan.crafting, stop_distance=distance)
 
 

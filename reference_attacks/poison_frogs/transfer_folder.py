@@ -18,7 +18,7 @@ from pytest_backdoor.files import write_atomically
 from ..data import ImageSet
 from ..zoo.images import prepare_images
 from .crafting import Poisons
-from .extractors import Extractor, ExtractorPlan, build_extractor
+from .extractors import Extractor, ExtractorPlan, architecture, build_extractor
 from .transfer import Outcome, Scene, TransferPlan, attack, craft_all, set_scene, stopping
 
 Values = dict[str, Any]
@@ -35,7 +35,8 @@ class Experiment:
     @property
     def recipe(self) -> Values:
         """All that decides the results, as JSON values."""
-        values: Values = json.loads(json.dumps({"extractor": asdict(self.extractor), "plan": asdict(self.plan)}))
+        extractor = {**asdict(self.extractor), "architecture": architecture()}
+        values: Values = json.loads(json.dumps({"extractor": extractor, "plan": asdict(self.plan)}))
         return values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -44,6 +45,18 @@ def test_crafted_files_hold_what_was_measured(shared, tmp_path, capsys):
             assert (np.asarray(image).transpose(2, 0, 1) == arrays["images"][number]).all()
     assert main(["frogs", "craft", *shared, *DOG_TO_FROG, "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("likeness", [["--bound", "4"], ["--similarity", "0.001", "--stop-distance", "0.5"]])
+def test_the_command_on_the_card_makes_the_same_poisons(shared, tmp_path, likeness):
+    first, again = tmp_path / "first", tmp_path / "again"
+    options = [*likeness, "--count", "2", "--watermark", "0.2", "--step-rule", "descent", "--seed", "3"]
+    assert main(["frogs", "craft", *shared, *DOG_TO_FROG, *options, "--out", str(first)]) == 0
+    words = shlex.split(json.loads((first / "card.json").read_text())["command"])
+    assert words[:3] == ["python", "-m", "reference_attacks"]
+    folders = [*shared[shared.index("--data-root") :][:4], "--out", str(again)]
+    assert main([*words[3:], *folders]) == 0
+    assert (np.load(first / "poisons.npz")["images"] == np.load(again / "poisons.npz")["images"]).all()
 
 
 def test_one_target_in_a_folder_stands_for_all_bases(shared, tmp_path):
@@ -98,7 +111,24 @@ def test_the_benchmark_compares_the_same_poisons(shared, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "art_missing", lambda: "not installed (pip install it)")
     threads = torch.get_num_threads()
     out = tmp_path / "crafting.md"
-    assert main(["frogs", "benchmark", *shared, "--count", "4", "--alone", "2", "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "frogs",
+                "benchmark",
+                *shared,
+                "--count",
+                "4",
+                "--alone",
+                "2",
+                "--descent-iterations",
+                "2",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     values = json.loads(out.with_suffix(".json").read_text())
     one, other = values["ways"][benchmark.BATCH], values["ways"][benchmark.ALONE]
     assert (one["poisons"], other["poisons"]) == (4, 2)
@@ -111,7 +141,9 @@ def test_the_benchmark_compares_the_same_poisons(shared, tmp_path, monkeypatch):
 def test_art_is_measured_where_it_is(monkeypatch):
     made = torch.full((2, 3, 8, 8), 7, dtype=torch.uint8)
     monkeypatch.setattr(benchmark, "art_missing", lambda: None)
-    monkeypatch.setattr(benchmark, "art_craft", lambda features, bases, targets, plan, iterations: made)
+    monkeypatch.setattr(
+        benchmark, "art_craft", lambda features, bases, targets, plan, iterations, rate: made[: len(bases)]
+    )
     images = torch.randint(0, 256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     test = sources.ImageSet(images=images, labels=torch.arange(8) % 2)
 
@@ -124,7 +156,8 @@ def test_art_is_measured_where_it_is(monkeypatch):
 
     source = sources.Source(extractor=Extractor(), train=test, test=test, classes=(0, 1))
     plan = benchmark.CraftingPlan(iterations=2)
-    values = benchmark.measure(source, plan, count=3, alone=2, art_iterations=5, seed=0, say=lambda text: None)
+    sizes = benchmark.Sizes(count=3, alone=2, descent_iterations=2, art_iterations=5)
+    values = benchmark.measure(source, plan, sizes, seed=0, say=lambda text: None) | {"command": "it"}
     assert values["ways"][benchmark.ART]["poisons"] == 2
     assert values["ways"][benchmark.ART]["objective"] > 0
     assert "| ART, FeatureCollisionAttack | 2 |" in benchmark.text(values)
@@ -135,7 +168,7 @@ def test_arts_poisons_are_images_near_their_bases():
     images = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     weights = torch.randn(3 * 64, 20, generator=torch.Generator().manual_seed(1)) / 10
     plan = benchmark.CraftingPlan()
-    poisons = art.art_craft(lambda some: torch.relu(some.flatten(1) @ weights), images[:2], images[2:], plan, 5)
+    poisons = art.art_craft(lambda some: torch.relu(some.flatten(1) @ weights), images[:2], images[2:], plan, 5, 0.1)
     assert poisons.dtype == torch.uint8
     assert poisons.shape == (2, 3, 8, 8)
 

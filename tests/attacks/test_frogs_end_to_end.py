@@ -10,13 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
+pytest.importorskip("onnxscript")
 
 from made_up_zoos import make_images  # noqa: E402
 from safetensors.torch import save  # noqa: E402
 
+from reference_attacks.detectors.training_data.cases import read_folder  # noqa: E402
 from reference_attacks.networks import make_network  # noqa: E402
 from reference_attacks.poison_frogs.crafting import CraftingPlan  # noqa: E402
 from reference_attacks.poison_frogs.end_to_end import EndToEndFolder, Setting, _grouped  # noqa: E402
+from reference_attacks.poison_frogs.exporting import export_victims  # noqa: E402
 from reference_attacks.poison_frogs.last_layers import angles_between  # noqa: E402
 from reference_attacks.poison_frogs.poison_sets import trial_poisons  # noqa: E402
 from reference_attacks.poison_frogs.projection import project  # noqa: E402
@@ -221,5 +224,14 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path):
     assert len(record["projection"]["victim"]["points"]["poisons"]) == 1
     accuracies = json.loads((tmp_path / "tiny" / "control.json").read_text())["clean_accuracy"]
     assert set(accuracies) == {"clean", "control"}
+    export_victims(folder, trials[:1], tmp_path / "files")
+    card = json.loads((tmp_path / "files" / trials[0].name / "model.json").read_text())
+    again = folder.record(trials[0])
+    assert again is not None
+    assert (card["target_image"], card["predicted"]) == (again["target"], again["predicted"])
+    assert card["matrix"]["success"] == again["success"]
+    case = read_folder(tmp_path / "files" / trials[0].name)
+    assert case.poisons == ("30", "31")
+    assert not read_folder(tmp_path / "files" / "control").poisons
     with pytest.raises(ValueError, match="another setting"):
         replace(folder, setting=replace(setting, train_images=27)).build(trials, None)

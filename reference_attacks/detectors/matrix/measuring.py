@@ -47,22 +47,22 @@ class Scanning:
         """The clean samples; those of a task are written by ``prepare``."""
         if self.group.samples is None:
             return None
-        return self.work / "samples.npz" if is_task(self.group.samples) else (self.root / self.group.samples).resolve()
+        if is_task(self.group.samples):
+            return self.work / f"samples-{self.group.samples}.npz"
+        return (self.root / self.group.samples).resolve()
 
     def prepare(self) -> None:
         """Write the samples of a task, a thousand of its test images, unless they are there."""
-        import numpy as np
-
+        from ...data import ImageSet
         from ...tasks import load_task
+        from ...victim_files import npz_bytes
 
         path = self.samples
         if path is None or self.group.samples is None or not is_task(self.group.samples) or path.exists():
             return
         test = load_task(self.group.samples, self.data_root)[1]
         part = slice(FIRST_SAMPLE, FIRST_SAMPLE + SAMPLES)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        images = test.images[part].permute(0, 2, 3, 1).numpy()
-        np.savez(path, x=images, y=test.labels[part].numpy())
+        write_atomically(path, npz_bytes(ImageSet(images=test.images[part], labels=test.labels[part])))
 
     def record_path(self, model: MatrixModel) -> Path:
         """Where the findings on a model are kept."""

@@ -11,9 +11,9 @@ INTRODUCTION = """\
 Every attack that the project builds, against every check. A cell says how many of the row's models fail, of how many
 were judged, at a false-positive rate of 1 %; a row of clean models so counts false alarms. Each of the first columns is
 one check by itself; "all" are all of them judged jointly, at the same rate together. Backdoors that turn fewer than
-nine of ten images are left out. A dash: nothing to judge by or not applicable; a p-value in brackets: the smallest one
-where there are too few clean reference models for 1 %. Provenance has no column: it asks where a file is from and
-what is in it, not what the model does.
+nine of ten images are left out, and poisons that did not turn their one target. A dash: nothing to judge by or not
+applicable; a p-value in brackets: the smallest one where there are too few clean reference models for 1 %. Provenance
+has no column: it asks where a file is from and what is in it, not what the model does.
 """
 
 

@@ -21,7 +21,7 @@ TRAINING_IMAGES = 300
 OTHER_NUMBERS = (100, 900)
 CANDIDATE_BASES = 20
 # In the paper's order of trying: the bound that it states, then wider ones, until every attack succeeds.
-BOUNDS = (2, 4, 8)
+BOUNDS = (2, 4, 8, 16)
 
 # Not the paper's 0.25: in trials with our extractors, on a dozen targets, that left poisons about as far from their
 # targets as other images are, and hardly any attack succeeded.
@@ -112,7 +112,10 @@ def _experiment(
             training_images=training_images,
             targets=targets,
             crafting=CraftingPlan(
-                iterations=scale.iterations, similarity=SIMILARITY, bound=None if bound is None else bound / 255
+                iterations=scale.iterations,
+                similarity=SIMILARITY,
+                bound=None if bound is None else bound / 255,
+                step_rule="polyak",
             ),
             last_layer=LastLayerPlan(),
             seed=settings.seed,
