@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from pytest_backdoor.cli import main
+from reference_attacks.data import data_root
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -28,7 +30,12 @@ def run(folder, *arguments):
     return subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, encoding="utf-8", check=False)
 
 
-def test_its_suite_passes(copy):
+def test_its_suite_passes(copy, monkeypatch):
+    pytest.importorskip("torchvision")
+    folder = data_root()
+    if not (folder / "MNIST").is_dir():
+        pytest.skip(f"MNIST is not in {folder}; set $BACKDOOR_DATA_ROOT.")
+    monkeypatch.setenv("MNIST_ROOT", os.path.abspath(folder))
     ran = run(copy)
     assert ran.returncode == 0, ran.stdout
     assert "3 passed" in ran.stdout
