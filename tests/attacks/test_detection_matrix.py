@@ -17,6 +17,7 @@ from pytest_backdoor.calibration import ReferenceScores, load_object_pack  # noq
 from reference_attacks.cli import main  # noqa: E402
 from reference_attacks.detectors.matrix.groups import Group, find_models, read_groups  # noqa: E402
 from reference_attacks.detectors.matrix.judging import Vote, count_rows, votes  # noqa: E402
+from reference_attacks.detectors.matrix.measuring import _drawn  # noqa: E402
 from reference_attacks.detectors.matrix.rows import CLEAN, Row, row_of  # noqa: E402
 from reference_attacks.detectors.matrix.text import as_markdown  # noqa: E402
 from reference_attacks.networks import make_network  # noqa: E402
@@ -270,3 +271,9 @@ def test_a_model_that_cannot_be_scanned_stops_the_matrix(tmp_path, capsys):
     assert "broken.onnx could not be scanned" in capsys.readouterr().err
     assert not (tmp_path / "matrix.md").exists()
     assert not (tmp_path / "work" / "n" / "broken.json").exists()
+
+
+def test_samples_are_of_all_classes_where_images_come_class_by_class():
+    mixed, grouped = torch.arange(3000) % 10, torch.arange(3000) // 300
+    assert _drawn(mixed).tolist() == list(range(1000, 2000))
+    assert grouped[_drawn(grouped)].bincount().tolist() == [100] * 10
