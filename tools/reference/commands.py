@@ -40,6 +40,6 @@ def _sections(parser: argparse.ArgumentParser, level: int = 2) -> list[str]:
         description = below.description or f"{said[:1].upper()}{said[1:]}."
         text = f"{'#' * level} {below.prog.removeprefix('python -m ')}\n\n{' '.join(description.split())}"
         if not deeper:
-            text += f"\n\n```text\n{usage(below)}\n```\n\n{arguments_table(below)}"
+            text += f"\n\n<!-- test: example -->\n```text\n{usage(below)}\n```\n\n{arguments_table(below)}"
         sections += [text.rstrip(), *_sections(below, min(level + 1, 4))]
     return sections
