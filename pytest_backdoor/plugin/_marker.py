@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,9 +87,11 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     if SETTINGS_KEY not in config.stash:
         config.stash[SETTINGS_KEY] = read_settings(config)
     run = config.stash[SETTINGS_KEY]
+    command = run.command(item.nodeid)
     if not isinstance(model, str | os.PathLike):
         settings = run.for_model(type(model).__name__, **overrides)
-        return settings, scan_network(model, settings, run.root)
+        report = scan_network(model, settings, run.root)
+        return settings, replace(report, settings=settings.to_json(), command=command)
     name = os.fspath(model)
     source = locate(name, base=run.root)
     path = source.path
@@ -99,7 +102,8 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     state = path.stat()
     key = (display, settings, state.st_mtime_ns, state.st_size, state.st_ino)
     if key not in cache:
-        cache[key] = scan_file(path, display, settings, run.root, server=fork_server_of(config), hub=source.hub)
+        report = scan_file(path, display, settings, run.root, server=fork_server_of(config), hub=source.hub)
+        cache[key] = replace(report, settings=settings.to_json(), command=command)
     return settings, cache[key]
 
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ._json import REPORT_SUFFIXES, write_report
+from ._junit import junit_properties
 from ._text import explain, missing_limits, short_reason, summary_table
+from ._write import REPORT_SUFFIXES, write_report
 
-__all__ = ["REPORT_SUFFIXES", "explain", "missing_limits", "short_reason", "summary_table", "write_report"]
+__all__ = [
+    "REPORT_SUFFIXES",
+    "explain",
+    "junit_properties",
+    "missing_limits",
+    "short_reason",
+    "summary_table",
+    "write_report",
+]

@@ -124,9 +124,9 @@ def _suspects(evidence: Any) -> Iterator[str]:
         yield f"  {'suspects' if number == 0 else '':<11}{text}"
 
 
-def _preprocessing(used: Mapping[str, Any] | None) -> str:
-    """How images were prepared, where nobody declared it and it was more than the default or is in doubt."""
-    if not used or not (used["origin"] == "inferred" or used["note"]):
+def preprocessing_text(used: Mapping[str, Any] | None) -> str:
+    """How images were prepared for the model and how that was known; empty where it was not opened."""
+    if not used:
         return ""
     parts = [f"input_range = {_numbers(used['input_range'])}"]
     if any(used["mean"]) or any(part != 1 for part in used["std"]):
@@ -134,15 +134,22 @@ def _preprocessing(used: Mapping[str, Any] | None) -> str:
     if used["channel_order"] != "RGB":
         parts.append(f"channel_order = {used['channel_order']}")
     text = ", ".join(parts)
+    if used["origin"] == "declared":
+        return f"{text}, declared. {used['note']}".rstrip()
     if used["origin"] != "inferred":
         how = "found in the graph" if used["origin"] == "graph" else "assumed"
-        return f"{text}, {how}. {used['note']} Declare it to be sure."
+        return f"{text}, {how}. {used['note']} Declare it to be sure.".replace("  ", " ")
     text += (
         f", inferred from {used['samples']} clean samples, of which {used['accuracy']:.0%} are classified correctly."
     )
     if used["equally_good"]:
         text += f" As good: {', '.join(used['equally_good'])}. Declare what the model was trained with."
     return text
+
+
+def _doubtful_preprocessing(used: Mapping[str, Any] | None) -> str:
+    """The same, where nobody declared it and it was more than the default or is in doubt; else empty."""
+    return preprocessing_text(used) if used and (used["origin"] == "inferred" or used["note"]) else ""
 
 
 def _numbers(numbers: Sequence[float]) -> str:
@@ -157,7 +164,7 @@ def summary_table(models: Sequence[ModelReport]) -> list[str]:
     for model in ordered:
         outcomes = ", ".join(f"{finding.check} {MARKS[finding.outcome]}" for finding in model.findings)
         lines.append(f"{model.verdict.value:<11} {model.path:<{width}}  {outcomes or 'no check ran'}")
-        text = _preprocessing(model.preprocessing)
+        text = _doubtful_preprocessing(model.preprocessing)
         if text:
             lines += _wrap(f"preprocessing: {text}", WIDTH, first=" " * 12, rest=" " * 14)
         for finding in model.findings:
