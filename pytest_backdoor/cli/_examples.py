@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -28,5 +29,5 @@ def copy_examples(folder: Path) -> int:
         return WRONG
     print(printable(f"{folder / NAMES[0]}  a digit classifier with a backdoor"))
     print(printable(f"{folder / NAMES[1]}  its clean twin"))
-    print(printable(f"Next: pytest --backdoor-scan {folder / NAMES[0]}"))
+    print(printable(f"Next: pytest --backdoor-scan {shlex.quote(str(folder / NAMES[0]))}"))
     return OK

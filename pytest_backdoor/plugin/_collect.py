@@ -11,7 +11,7 @@ import pytest
 from ..checks import planned_checks
 from ..findings import Finding, Outcome
 from ..models.hub import HubFile
-from ..report import explain, junit_properties
+from ..report import explain, junit_properties, short_reason
 from ..settings import ScanSettings
 from ._processes import fork_server_of
 from ._settings import RunSettings
@@ -91,7 +91,7 @@ class CheckItem(pytest.Item):
         }
         self.user_properties += junit_properties(finding, sha256=description["sha256"])
         if finding.outcome is Outcome.NOT_ASSESSED:
-            pytest.skip(f"{finding.summary} {finding.remedy}".strip())
+            pytest.skip(short_reason(finding))
         if finding.outcome is not Outcome.PASSED:
             raise CheckFailedError(finding)
 

@@ -11,7 +11,7 @@ import pytest
 
 from ..errors import BackdoorScanError
 from ..findings import ModelReport, Outcome, ScanReport, Verdict
-from ..report import explain
+from ..report import explain, one_line, short_reason
 from ..scanning import display_name, scan_file, scan_network
 from ..scanning._sources import locate
 from ..settings import ScanSettings
@@ -110,10 +110,8 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
 def _explanation(model: ModelReport, again: str) -> str:
     bad = [finding for finding in model.findings if finding.outcome in (Outcome.FAILED, Outcome.ERROR)]
     state = "could not be scanned" if model.verdict is Verdict.ERROR else f"is {model.verdict.value}"
-    head = f"{model.path} {state}."
+    head = f"{one_line(model.path)} {state}."
     if model.verdict is Verdict.UNVERIFIED:
-        reasons = "\n".join(
-            f"  {finding.check}: {finding.summary} {finding.remedy}".rstrip() for finding in model.findings
-        )
+        reasons = "\n".join(f"  {finding.check}: {short_reason(finding)}" for finding in model.findings)
         return f"{head}\nNothing that looks at its behaviour could be assessed:\n{reasons}"
     return "\n".join([head, *(explain(model.path, finding, again) for finding in bad)])

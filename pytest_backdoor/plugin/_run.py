@@ -235,9 +235,7 @@ class Recorder:
             terminalreporter.write_line("No model was scanned: no check ran.")
         for line in (*summary_table(models), *missing_limits(models)):
             terminalreporter.write_line(line)
-        refused = [
-            model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not model.accepted
-        ]
+        refused = [model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not model.accepted]
         if refused:
             terminalreporter.write_line(
                 "The gate fails for unverified models: nothing that looks at their behaviour could be assessed. Accept "

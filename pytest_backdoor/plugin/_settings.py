@@ -112,7 +112,9 @@ class RunSettings:
                 continue
             files = sorted(glob.glob(pattern, root_dir=self.root, recursive=True))
             if not files:
-                raise SettingsError(f"{self.settings_file.name}: [[{TABLE}.models]] path = {pattern!r} matches no file.")
+                raise SettingsError(
+                    f"{self.settings_file.name}: [[{TABLE}.models]] path = {pattern!r} matches no file."
+                )
             found += [str(self.root / file) for file in files]
         return list(dict.fromkeys(found))
 

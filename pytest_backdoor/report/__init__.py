@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._junit import junit_properties
+from ._strings import one_line
 from ._text import explain, missing_limits, short_reason, summary_table
 from ._write import REPORT_SUFFIXES, write_report
 
@@ -11,6 +12,7 @@ __all__ = [
     "explain",
     "junit_properties",
     "missing_limits",
+    "one_line",
     "short_reason",
     "summary_table",
     "write_report",

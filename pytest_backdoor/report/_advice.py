@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..findings import Finding, ModelReport, Outcome, Verdict
@@ -31,23 +31,34 @@ def to_do(model: ModelReport) -> Iterator[Advice]:
     if model.accepted:
         return
     said: set[str] = set()
-    for finding in _closing(model):
-        for title, remedy in _remedies(finding):
-            # Several checks begin with the same advice.
-            new = [sentence for sentence in _SENTENCE_ENDS.split(remedy) if sentence and sentence not in said]
-            said.update(new)
-            if new:
-                yield Advice(title=title, text=" ".join(new))
+    for title, remedy in _grouped(pair for finding in _closing(model) for pair in _remedies(finding)):
+        # Several checks begin with the same advice.
+        new = [sentence for sentence in _SENTENCE_ENDS.split(remedy) if sentence and sentence not in said]
+        said.update(new)
+        if new:
+            yield Advice(title=title, text=" ".join(new))
     if not model.findings:
         yield Advice(text="Scan it again: the run ended before it was reached.", code=model.command or "")
     elif not said:
         yield Advice(text=_nothing_better(model.verdict))
 
 
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Titles and texts, those of equal texts as one; texts that are empty are left out."""
+    titles: dict[str, list[str]] = {}
+    for title, text in pairs:
+        if text:
+            titles.setdefault(text, []).append(title)
+    return ((", ".join(dict.fromkeys(together)), text) for text, together in titles.items())
+
+
 def _closing(model: ModelReport) -> list[Finding]:
     """The findings that keep the gate closed."""
-    wanted = (Outcome.NOT_ASSESSED,) if model.verdict is Verdict.UNVERIFIED else (Outcome.FAILED, Outcome.ERROR)
-    return sorted((one for one in model.findings if one.outcome in wanted), key=lambda one: rank(one.check))
+    if model.verdict is Verdict.UNVERIFIED:
+        wanted = [one for one in model.findings if one.behavioural and one.outcome is Outcome.NOT_ASSESSED]
+    else:
+        wanted = [one for one in model.findings if one.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    return sorted(wanted, key=lambda one: rank(one.check))
 
 
 def _remedies(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -70,8 +81,8 @@ def to_accept(model: ModelReport) -> Iterator[Advice]:
         return
     if model.verdict is Verdict.UNVERIFIED:
         yield Advice(
-            text="Accept that nobody has looked at what the model does, for this model alone, in pyproject.toml (or for "
-            "all with --backdoor-allow-unverified):",
+            text="Accept that nobody has looked at what the model does, for this model alone, in pyproject.toml (or "
+            "for all with --backdoor-allow-unverified):",
             code=_table(model, "allow_unverified = true  # why, and until when"),
         )
     rules = {problem.rule for finding in model.findings for problem in finding.problems if problem.blocks}
@@ -79,10 +90,21 @@ def to_accept(model: ModelReport) -> Iterator[Advice]:
         if RULES[rule].excusable:
             yield Advice(
                 title=rule,
-                text="The lock file can allow this, with a reason and a last day, after which it fails again. A model that "
-                "is listed already takes lock update in place of lock add.",
+                text="The lock file can allow this, with a reason and a last day, after which it fails again. A model "
+                "that is listed already takes lock update in place of lock add.",
                 code=shlex.join(
-                    ["pytest-backdoor", "lock", "add", model.path, "--allow", rule, "--reason", "WHY", "--until", "YYYY-MM-DD"]
+                    [
+                        "pytest-backdoor",
+                        "lock",
+                        "add",
+                        model.path,
+                        "--allow",
+                        rule,
+                        "--reason",
+                        "WHY",
+                        "--until",
+                        "YYYY-MM-DD",
+                    ]
                 ),
             )
         else:
@@ -99,10 +121,10 @@ def _without_checks(model: ModelReport, failed: list[str]) -> Advice:
     names = " and ".join(failed) if len(failed) < 3 else f"{', '.join(failed[:-1])} and {failed[-1]}"
     return Advice(
         title=names,
-        text="For what a model does there is no exception with a last day. If you know that this is a false alarm, as on a clean model of "
-        "another architecture or training than the reference models, build a detector pack for it "
-        "(docs/detector-packs.md). Otherwise the check can be left out for this model, in a change that somebody reviews; "
-        "every report then says that it was not made.",
+        text="For what a model does there is no exception with a last day. If you know that this is a false alarm, as "
+        "on a clean model of another architecture or training than the reference models, build a detector pack for it "
+        "(docs/detector-packs.md). Otherwise the check can be left out for this model, in a change that somebody "
+        "reviews; every report then says that it was not made.",
         code=_table(model, f"checks = {json.dumps(kept)}  # why, and until when"),
     )
 
@@ -115,15 +137,21 @@ def not_checked(model: ModelReport) -> Iterator[Advice]:
     """Each check that was not made and why, what those that were made left out, and what none can see."""
     if not model.findings:
         yield Advice(title="everything", text="The run ended before this model was reached.")
-    for finding in model.findings:
-        if finding.outcome in (Outcome.NOT_ASSESSED, Outcome.ERROR):
-            yield Advice(title=finding.check, text=f"{finding.summary} {finding.remedy}".strip())
+    told = {advice.text for advice in to_do(model)}
+    unmade = [one for one in model.findings if one.outcome in (Outcome.NOT_ASSESSED, Outcome.ERROR)]
+    for title, text in _grouped((finding.check, _reason(finding, told)) for finding in unmade):
+        yield Advice(title=title, text=text)
     made = {finding.check for finding in model.findings}
     for check in QUESTIONS:
         if model.findings and check not in made:
             yield Advice(title=check, text=_why_not_asked(check))
     yield from _limits(model)
     yield Advice(title="by nature", text=UNSEEN)
+
+
+def _reason(finding: Finding, told: set[str]) -> str:
+    """Why a check was not made, and its remedy unless that is told already."""
+    return finding.summary if finding.remedy in told else f"{finding.summary} {finding.remedy}".strip()
 
 
 def _why_not_asked(check: str) -> str:
@@ -142,7 +170,7 @@ def _limits(model: ModelReport) -> Iterator[Advice]:
         if left_out:
             yield Advice(
                 title=f"{finding.check}, other triggers",
-                text=f"The trigger families {', '.join(left_out)} were not searched: the settings leave them out, or the "
+                text=f"Not searched: {', '.join(left_out)}. The settings leave these trigger families out, or the "
                 "detector pack has no reference scores for them.",
             )
         if evidence.text("images") == "prototypes":

@@ -92,7 +92,8 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class BarChart:
-    """A bar for each class, ``band``: the reference band's start and width in percent, ``limit``: where the threshold is.
+    """A bar for each class, in percent of the width: ``band``: the reference band's start and width; ``limit``: the
+    threshold.
 
     ``left_out``: how many classes with smaller values have no bar.
     """
@@ -155,9 +156,7 @@ def _bar_chart(meaning: str, values: list[float | None], names: list[str], refer
 
 def _bar(name: str, value: float, scale: Scale, threshold: float | None) -> Bar:
     start, width = _stretch(scale, min(0.0, value), max(0.0, value))
-    return Bar(
-        name=name, value=value, start=start, width=width, stands_out=threshold is not None and value > threshold
-    )
+    return Bar(name=name, value=value, start=start, width=width, stands_out=threshold is not None and value > threshold)
 
 
 def _stretch(scale: Scale, low: float, high: float) -> tuple[float, float]:

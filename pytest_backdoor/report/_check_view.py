@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..findings import Finding, Outcome, Problem
+from ..findings import Finding, ModelReport, Outcome, Problem, Verdict
 from ..rules import RULES
 from ._charts import BarChart, Gauge, bar_chart, gauge
 from ._evidence import Evidence
@@ -21,7 +21,7 @@ class CheckView:
     """One finding, ready to be shown.
 
     ``facts``: labels and texts. ``sure``: sentences on how sure it is. ``suspects``: rows of a training set's most
-    suspicious images: image, label, nearest class.
+    suspicious images: image, label, nearest class. ``prominent``: it says why the gate is closed, and no other says it.
     """
 
     finding: Finding
@@ -35,11 +35,7 @@ class CheckView:
     drawing: tuple[str, ...]
     problems: tuple[ProblemView, ...]
     suspects: tuple[tuple[str, str, str], ...]
-
-    @property
-    def needs_a_reader(self) -> bool:
-        """Whether it keeps the gate closed by itself."""
-        return self.finding.outcome in (Outcome.FAILED, Outcome.ERROR)
+    prominent: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +47,23 @@ class ProblemView:
     state: str
 
 
-def check_views(findings: tuple[Finding, ...]) -> tuple[CheckView, ...]:
+def check_views(model: ModelReport) -> tuple[CheckView, ...]:
     """The worst first, and of those the one that shows most."""
-    ordered = sorted(findings, key=lambda one: (OUTCOMES_WORST_FIRST.index(one.outcome), rank(one.check), one.check))
-    return tuple(_view(finding) for finding in ordered)
+    ordered = sorted(
+        model.findings, key=lambda one: (OUTCOMES_WORST_FIRST.index(one.outcome), rank(one.check), one.check)
+    )
+    # An error beside a failure, as of a file that is refused, and the same error again are no news.
+    reason = {Verdict.SUSPICIOUS: Outcome.FAILED, Verdict.ERROR: Outcome.ERROR}.get(model.verdict)
+    said: set[str] = set()
+    views = []
+    for finding in ordered:
+        news = finding.outcome is Outcome.FAILED or finding.summary not in said
+        views.append(_view(finding, prominent=finding.outcome is reason and news))
+        said.add(finding.summary)
+    return tuple(views)
 
 
-def _view(finding: Finding) -> CheckView:
+def _view(finding: Finding, *, prominent: bool) -> CheckView:
     evidence = Evidence(finding.evidence)
     return CheckView(
         finding=finding,
@@ -71,14 +77,13 @@ def _view(finding: Finding) -> CheckView:
         drawing=tuple(drawing_of(finding)),
         problems=tuple(_problem(problem) for problem in finding.problems),
         suspects=tuple(_suspects(evidence)),
+        prominent=prominent,
     )
 
 
 def _problem(problem: Problem) -> ProblemView:
-    if problem.blocks:
-        state = "fails"
-    else:
-        state = f"allowed, {problem.allowed}" if problem.allowed else "for your information"
+    excused = f"allowed, {problem.allowed}" if problem.allowed else "for your information"
+    state = "fails" if problem.blocks else excused
     return ProblemView(problem=problem, title=RULES[problem.rule].title, state=state)
 
 
@@ -131,8 +136,8 @@ def _sure(finding: Finding) -> Iterator[str]:
     reference = shown.reference
     models = "clean reference models" if reference.models is None else plural(reference.models, "clean reference model")
     yield (
-        f"The score is {number(shown.score)}. {models} score {number(reference.lowest)} to {number(reference.highest)}, "
-        f"half of them below {number(reference.median)}"
+        f"The score is {number(shown.score)}. {models} score {number(reference.lowest)} to "
+        f"{number(reference.highest)}, half of them below {number(reference.median)}"
         + ("." if reference.threshold is None else f"; the check fails above {number(reference.threshold)}.")
     )
     if finding.p_value is not None and reference.significance is not None:

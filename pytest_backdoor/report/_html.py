@@ -28,9 +28,9 @@ _BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}")
 def render_html(report: ScanReport) -> bytes:
     """``report`` as an HTML document in UTF-8, the worst model first.
 
-    Every text is escaped by the template engine after characters that hide or turn text were written as escapes. Pictures
-    are left out beyond 600 kB, those of the least suspicious models first, and models beyond 500 are only counted; the
-    page says so.
+    Every text is escaped by the template engine after characters that hide or turn text were written as escapes.
+    Pictures are left out beyond 600 kB, those of the least suspicious models first, and models beyond 500 are only
+    counted; the page says so.
     """
     from .. import __version__
 

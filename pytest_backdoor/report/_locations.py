@@ -18,7 +18,10 @@ _PATH = re.compile(r"^\s*path\s*=\s*(?P<value>[\"'].*)$")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A line, numbered from 1, of a file whose address ``uri`` is relative to the repository; ``length``: in characters."""
+    """A line, numbered from 1, of a file whose address ``uri`` is relative to the repository.
+
+    ``length``: of the line, in characters.
+    """
 
     uri: str
     line: int
@@ -111,9 +114,14 @@ class Locator:
             return name
 
     def uri(self, path: Path) -> str | None:
-        """The address of ``path``, relative to the repository; None outside of it, where code scanning finds nothing."""
+        """The address of ``path``, relative to the repository; None outside of it, where code scanning has no files."""
         try:
             relative = Path(os.path.abspath(path)).relative_to(self._repository)
         except ValueError:
             return None
-        return quote(os.fsencode(relative.as_posix()), safe="/-._~")
+        name = relative.as_posix()
+        try:
+            encoded = os.fsencode(name)
+        except UnicodeEncodeError:  # no file system has such a name
+            encoded = name.encode(errors="replace")
+        return quote(encoded, safe="/-._~")

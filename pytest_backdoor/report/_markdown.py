@@ -43,8 +43,8 @@ def render_markdown(report: ScanReport) -> bytes:
     parts += sections
     if len(sections) < len(run.models):
         parts.append(
-            f"{len(run.models) - len(sections)} more models are not described here, {len(run.models) - len(rows)} of them "
-            "not listed either; see the HTML or JSON report.\n"
+            f"{len(run.models) - len(sections)} more models are not described here, {len(run.models) - len(rows)} of "
+            "them not listed either; see the HTML or JSON report.\n"
         )
     return "".join(parts).encode(errors="backslashreplace")
 
@@ -98,7 +98,7 @@ def _section(view: ModelView) -> str:
         lines += [f"**Target class:** {plain(view.target)}", ""]
     lines += _list("What to do", view.to_do)
     for check in view.checks:
-        if check.needs_a_reader:
+        if check.prominent:
             lines += _check(check)
     if view.how_sure:
         lines += ["**How sure that is:** " + plain(view.how_sure), ""]
@@ -112,11 +112,15 @@ def _section(view: ModelView) -> str:
 
 def _check(view: CheckView) -> list[str]:
     finding = view.finding
-    lines = [f"**{plain(finding.check)} {view.outcome}**: {plain(finding.summary)} {plain(' '.join(view.sure))}".rstrip()]
+    lines = [
+        f"**{plain(finding.check)} {view.outcome}**: {plain(finding.summary)} {plain(' '.join(view.sure))}".rstrip()
+    ]
     lines.append("")
-    for entry in view.problems:
-        if entry.problem.message != finding.summary:
-            lines.append(f"- {code(entry.problem.rule)} ({plain(entry.state)}): {plain(entry.problem.message)}")
+    lines += [
+        f"- {code(entry.problem.rule)} ({plain(entry.state)}): {plain(entry.problem.message)}"
+        for entry in view.problems
+        if entry.problem.message != finding.summary
+    ]
     if view.drawing:
         lines += ["", f"The trigger, {plain(view.drawing[0])}:", "", block(view.drawing[1:]), ""]
     if view.suspects:
@@ -124,7 +128,10 @@ def _check(view: CheckView) -> list[str]:
         lines += [f"| {code(image)} | {plain(label)} | {plain(nearest)} |" for image, label, nearest in view.suspects]
     high = [bar for bar in view.chart.bars if bar.stands_out] if view.chart else []
     if high:
-        lines += ["", f"Classes that stand out: {', '.join(f'{plain(bar.name)} ({number(bar.value)})' for bar in high)}."]
+        lines += [
+            "",
+            f"Classes that stand out: {', '.join(f'{plain(bar.name)} ({number(bar.value)})' for bar in high)}.",
+        ]
     return [*lines, ""]
 
 
@@ -139,5 +146,3 @@ def _bullet(advice: Advice) -> str:
         return text
     lines = block(advice.code.split("\n")).split("\n")
     return "\n".join([text, "", *(f"  {line}" for line in lines), ""])
-
-

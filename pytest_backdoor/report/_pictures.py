@@ -30,7 +30,10 @@ def pictures_of(finding: Finding) -> tuple[Picture, ...]:
             "clean image" + (f": class {before}" if before else ""),
             "An image without the trigger" + (f", which the model takes for class {before}" if before else ""),
         ),
-        "mask_png": ("mask: where the trigger is", f"The mask, white where the trigger covers the image{_extent(evidence)}"),
+        "mask_png": (
+            "mask: where the trigger is",
+            f"The mask, white where the trigger covers the image{_extent(evidence)}",
+        ),
         "trigger_png": ("trigger", f"The trigger alone, on black{_place(evidence)}"),
         "patch_png": ("patch, enlarged", f"The patch alone{_place(evidence)}"),
         **dict.fromkeys(
@@ -46,7 +49,9 @@ def pictures_of(finding: Finding) -> tuple[Picture, ...]:
         ),
     }
     own = [name for name in evidence.names() if name.endswith("_png") and name not in told][:MOST_OTHERS]
-    told |= {name: (name.removesuffix("_png").replace("_", " "), f"A picture of the check {finding.check}") for name in own}
+    told |= {
+        name: (name.removesuffix("_png").replace("_", " "), f"A picture of the check {finding.check}") for name in own
+    }
     found = [(name, evidence.picture(name)) for name in told]
     return tuple(
         Picture(png=png, caption=told[name][0], description=f"{told[name][1]}.", wide=name == "before_and_after_png")

@@ -1,7 +1,7 @@
 """SARIF 2.1.0, as GitHub's code scanning takes it.
 
-There is no ``automationDetails``: where it is missing, the upload names the run after its category or job, so that several
-jobs of one workflow do not replace each other's alerts.
+There is no ``automationDetails``: where it is missing, the upload names the run after its category or job, so that
+several jobs of one workflow do not replace each other's alerts.
 """
 
 from __future__ import annotations
@@ -145,5 +145,10 @@ def _artifact(model: ModelReport, locator: Locator) -> dict[str, Any]:
 
 
 def _summary(finding: Finding) -> dict[str, Any]:
-    values = {"check": finding.check, "outcome": finding.outcome.value, "score": finding.score, "p_value": finding.p_value}
+    values = {
+        "check": finding.check,
+        "outcome": finding.outcome.value,
+        "score": finding.score,
+        "p_value": finding.p_value,
+    }
     return {name: value for name, value in values.items() if value is not None}

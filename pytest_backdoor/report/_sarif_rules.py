@@ -34,9 +34,9 @@ def alerts(models: Iterable[ModelReport]) -> list[Alert]:
     found = []
     for model in models:
         for finding in model.findings:
-            blocking = [problem for problem in finding.problems if problem.blocks]
             if finding.outcome is not Outcome.FAILED:
                 continue
+            blocking: list[Problem | None] = [problem for problem in finding.problems if problem.blocks]
             for problem in blocking or [None]:
                 rule = f"{finding.check}/{problem.rule}" if problem else finding.check
                 found.append(Alert(rule=rule, model=model, finding=finding, problem=problem))
@@ -76,14 +76,14 @@ def _of_file(problem: Problem) -> tuple[str, str, str, str, str]:
 def _of_check(finding: Finding) -> tuple[str, str, str, str, str]:
     asked = question(finding.check) or f"The check {one_line(finding.check, 100)} failed."
     full = (
-        f"{asked} The score was compared with those of clean reference models; at the gate's false-positive rate it is too "
-        "high for a clean model."
+        f"{asked} The score was compared with those of clean reference models; at the gate's false-positive rate it "
+        "is too high for a clean model."
         if finding.p_value is not None
         else asked
     )
     help_text = (
-        f"{asked} Do not deploy the model before that is explained. The HTML report (--backdoor-report scan.html) shows what "
-        f"was found, how sure that is and what was not checked. How the check works: {DOCS}."
+        f"{asked} Do not deploy the model before that is explained. The HTML report (--backdoor-report scan.html) "
+        f"shows what was found, how sure that is and what was not checked. How the check works: {DOCS}."
     )
     # A statistical test is wrong at a known rate; GitHub orders alerts by this.
     return asked, full, help_text, HIGH, "medium"

@@ -14,7 +14,7 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str, longest: int = LONGEST) -> str:
-    """``text`` with hidden and control characters written as escapes, such as ``\\x1b``, and no longer than ``longest``.
+    """``text`` with hidden and control characters written as escapes, such as ``\\x1b``; at most ``longest`` of it.
 
     What is cut is said; the JSON report has all of it.
     """

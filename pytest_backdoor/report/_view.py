@@ -69,7 +69,7 @@ def run_view(report: ScanReport) -> RunView:
 
 
 def _model_view(number: int, model: ModelReport) -> ModelView:
-    checks = check_views(tuple(model.findings))
+    checks = check_views(model)
     return ModelView(
         number=number,
         model=model,
@@ -104,8 +104,9 @@ def _how_sure(checks: tuple[CheckView, ...]) -> str:
     if not rates:
         return ""
     return (
-        f"The p-value says how often a clean model scores as high. Each check fails at p ≤ {max(rates):.2g}, and all that are "
-        f"judged by one detector pack together fail at most {share_of(max(rates), 'clean models')} by mistake. {RATE}"
+        f"The p-value says how often a clean model scores as high. Each check fails at p ≤ {max(rates):.2g}, and all "
+        f"that are judged by one detector pack together fail at most {share_of(max(rates), 'clean models')} by "
+        f"mistake. {RATE}"
     )
 
 
@@ -126,9 +127,15 @@ def _facts(model: ModelReport) -> Iterator[tuple[str, str]]:
         task = Evidence(model.task)
         shape = " × ".join(f"{side:.0f}" for side in task.numbers("input_shape") if side is not None)
         classes = task.number("classes")
-        words = (task.text("kind") or "image classification", shape, "" if classes is None else f"{classes:.0f} classes")
+        words = (
+            task.text("kind") or "image classification",
+            shape,
+            "" if classes is None else f"{classes:.0f} classes",
+        )
         yield "task", ", ".join(word for word in words if word)
-    yield "images prepared", preprocessing_text(model.preprocessing) or "as the model's own defaults, not declared"
+    prepared = preprocessing_text(model.preprocessing)
+    if prepared:
+        yield "images prepared", prepared
     if model.isolation:
         isolation = Evidence(model.isolation)
         lacking = ", ".join(isolation.texts("not_set"))

@@ -37,11 +37,11 @@ VERDICTS: Mapping[Verdict, str] = MappingProxyType(
 )
 UNSEEN = (
     "No check sees triggers that are made for each image apart, triggers of other kinds than those that were searched, "
-    "backdoors in text models, or what an attacker did who trained the model against these checks. Clean means that the "
-    "signs that were looked for are absent."
+    "backdoors in text models, or what an attacker did who trained the model against these checks. Clean means that "
+    "the signs that were looked for are absent."
 )
 RATE = (
-    "It holds for clean models that are like the reference models: the same task, architecture and training. A clean "
+    "That holds for clean models that are like the reference models: the same task, architecture and training. A clean "
     "model of another kind may be failed more often. A p-value is not the probability that this model is clean."
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -301,10 +302,35 @@ def test_long_summary_is_cut_at_a_line(tmp_path):
     assert text.endswith("\nüber\n" + workflow.CUT)
 
 
+PAGE = (ROOT / "docs" / "github-action.md").read_text(encoding="utf-8")
+
+
 def test_every_input_and_output_is_documented():
     action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-    page = (ROOT / "docs" / "github-action.md").read_text(encoding="utf-8")
-    assert [name for name in (*action["inputs"], *action["outputs"]) if f"| `{name}` |" not in page] == []
+    named = {
+        name
+        for cell in re.findall(r"^\| (`[^|]+) \|", PAGE, flags=re.MULTILINE)
+        for name in re.findall(r"`([\w-]+)`", cell)
+    }
+    assert {*action["inputs"], *action["outputs"]} <= named
+
+
+def test_examples_on_the_page_use_inputs_that_exist():
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    steps = [step for text in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL) for step in steps_in(text)]
+    ours = [step for step in steps if "/pytest-backdoor@" in step.get("uses", "")]
+    assert len(ours) == 4
+    for step in ours:
+        assert set(step["with"]) <= set(action["inputs"])
+
+
+def steps_in(text):
+    """The steps of a workflow or of a part of one."""
+    found = yaml.safe_load(text)
+    if isinstance(found, list):
+        return found
+    jobs = found.get("jobs", {"part": found}).values()
+    return [step for job in jobs for step in job.get("steps", [])]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def class_margins(
     shown = tuple(question.show(place, patch) for place, patch in zip(searched, patches, strict=True))
     with torch.no_grad():
         predicted = tuple(
-            torch.cat([scaled(part).argmax(1).cpu() for part in of_place.split(schedule.largest_batch)])
+            torch.cat([scaled(part).argmax(1).cpu() for part in torch.split(of_place, schedule.largest_batch)])
             for of_place in shown
         )
     first = question.order[:, 0]

@@ -80,9 +80,7 @@ def _smallest(subject: Subject, images: ReversalImages, forward: Forward, seed: 
     )
 
 
-def _evidence(
-    subject: Subject, trigger: SmallestTrigger, images: ReversalImages, forward: Forward
-) -> dict[str, Any]:
+def _evidence(subject: Subject, trigger: SmallestTrigger, images: ReversalImages, forward: Forward) -> dict[str, Any]:
     clean = images.held_out[:1]
     triggered = trigger.apply(clean)
     before, after = forward(torch.cat([clean, triggered])).argmax(1).tolist()
