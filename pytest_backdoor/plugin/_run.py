@@ -19,6 +19,7 @@ from ..report import missing_limits, summary_table, write_report
 from ._arguments import ScanTargets, find_targets
 from ._collect import FINDING_KEY, ModelFile
 from ._marker import REPORTS_KEY
+from ._pytest_html import add_pictures
 from ._settings import RunSettings, read_settings
 from ._sweep import UNLISTED_KEY, FolderSweep
 
@@ -102,6 +103,7 @@ class FindingSender:
         report = yield
         if call.when == "call" and FINDING_KEY in item.stash:
             setattr(report, FINDING_ATTRIBUTE, item.stash[FINDING_KEY])
+            add_pictures(item, report, Finding.from_json(item.stash[FINDING_KEY]["finding"]))
             if isinstance(report.longrepr, tuple):
                 # A skip is listed under the model, not under the line of this plugin that raised it.
                 report.longrepr = (str(item.path), 1, report.longrepr[2])

@@ -13,9 +13,10 @@ MOST_OTHERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """``png``: base64. ``caption`` and ``description``, for those who do not see it. ``wide``: a row of images."""
+    """``png``: base64. ``name``: of its kind. ``description``: for who does not see it. ``wide``: a row of images."""
 
     png: str
+    name: str
     caption: str
     description: str
     wide: bool = False
@@ -54,7 +55,13 @@ def pictures_of(finding: Finding) -> tuple[Picture, ...]:
     }
     found = [(name, evidence.picture(name)) for name in told]
     return tuple(
-        Picture(png=png, caption=told[name][0], description=f"{told[name][1]}.", wide=name == "before_and_after_png")
+        Picture(
+            png=png,
+            name=name.removesuffix("_png").replace("_", " "),
+            caption=told[name][0],
+            description=f"{told[name][1]}.",
+            wide=name == "before_and_after_png",
+        )
         for name, png in found
         if png is not None and len(png) <= MOST_BASE64
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..findings import WORST_FIRST, Finding, ModelReport, Outcome
@@ -172,9 +172,19 @@ def _numbers(numbers: Sequence[float]) -> str:
     return f"[{', '.join(f'{number:.6g}' for number in numbers)}]"
 
 
+def worst_first(models: Iterable[ModelReport]) -> list[ModelReport]:
+    """By verdict, then by how many checks failed, then by name."""
+
+    def order(model: ModelReport) -> tuple[int, int, str]:
+        failed = sum(finding.outcome is Outcome.FAILED for finding in model.findings)
+        return WORST_FIRST.index(model.verdict), -failed, model.path
+
+    return sorted(models, key=order)
+
+
 def summary_table(models: Sequence[ModelReport]) -> list[str]:
     """One line for each model, the worst first, then a preprocessing that was found, and what was not assessed."""
-    ordered = sorted(models, key=lambda model: (WORST_FIRST.index(model.verdict), model.path))
+    ordered = worst_first(models)
     names = [one_line(model.path) for model in ordered]
     width = max(map(len, names), default=0)
     lines = []

@@ -10,7 +10,7 @@ from ..findings import WORST_FIRST, ModelReport, Outcome, ScanReport, Verdict
 from ._advice import Advice, not_checked, to_accept, to_do
 from ._check_view import CheckView, check_views, target_of
 from ._evidence import Evidence
-from ._text import preprocessing_text
+from ._text import preprocessing_text, worst_first
 from ._words import RATE, VERDICTS, plural, share_of
 
 
@@ -49,8 +49,7 @@ class RunView:
 
 def run_view(report: ScanReport) -> RunView:
     """The view of ``report``, the worst model first."""
-    ordered = sorted(report.models, key=lambda model: (WORST_FIRST.index(model.verdict), model.path))
-    models = tuple(_model_view(number, model) for number, model in enumerate(ordered, 1))
+    models = tuple(_model_view(number, model) for number, model in enumerate(worst_first(report.models), 1))
     closed = sum(not model.accepted for model in report.models)
     counts = [
         f"{count} {verdict.value}"

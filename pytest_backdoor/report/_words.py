@@ -62,9 +62,9 @@ def plural(count: int, noun: str) -> str:
 
 
 def number(value: float) -> str:
-    """A number with three digits that count, without an exponent where a person would not write one."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
+    """A number with two decimals, and with an exponent where a person would write one."""
+    if value == 0 or 0.005 <= abs(value) < 1e6:
+        return f"{value:,.2f}"
     return f"{value:.2e}"
 
 
