@@ -8,8 +8,8 @@ A note is a comment directly above a block, ``<!-- test: WORDS -->``; readers do
     what must be there before: see ``page_fixtures``
 ``slow``
     takes minutes: run with ``-m slow``, together with the page's other blocks
-``hours``, ``network``, ``gpu``, ``elsewhere``
-    not run here, and reported as skipped; ``elsewhere`` stands for what ``.ci/run`` runs
+``hours``, ``network``, ``gpu``, ``elsewhere=FILE``
+    not run here, and reported as skipped; ``elsewhere`` names the file that runs it
 ``file=NAME``
     no command: the block is written to this file in the page's folder
 ``output``
@@ -32,10 +32,9 @@ NOT_RUN = {
     "hours": "takes hours: run it by hand",
     "network": "needs the network",
     "gpu": "needs a GPU",
-    "elsewhere": "run by .ci/run",
 }
 FLAGS = ("slow", "output", "example", *NOT_RUN)
-VALUES = ("exit", "needs", "file")
+VALUES = ("exit", "needs", "file", "elsewhere")
 # Model cards, which a command writes, say how it was made.
 WRITTEN_BY_COMMANDS = {"docs/examples": {"slow": "", "needs": "mnist"}}
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>[\w+-]*).*$")
@@ -67,6 +66,8 @@ class Block:
     @property
     def not_run(self) -> str | None:
         """Why the block is never run here, None if it is."""
+        if "elsewhere" in self.note:
+            return f"run by {self.note['elsewhere']}"
         return next((f"{word}: {reason}" for word, reason in NOT_RUN.items() if word in self.note), None)
 
     def needs(self) -> list[str]:

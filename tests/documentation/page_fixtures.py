@@ -101,6 +101,14 @@ def _street(folder: Path, environment: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
+def _summary(folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A step of GitHub Actions that has written ``scan.md``."""
+    (folder / "scan.md").write_text("No model was scanned.\n", encoding="utf-8")
+    environment["GITHUB_STEP_SUMMARY"] = str(folder / "summary.md")
+    yield
+
+
+@contextmanager
 def _git(folder: Path, environment: dict[str, str]) -> Iterator[None]:
     """The page's folder is a git repository."""
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
@@ -113,4 +121,5 @@ SERVICES: dict[str, Callable[[Path, dict[str, str]], AbstractContextManager[None
     "folders": _folders,
     "git": _git,
     "street": _street,
+    "summary": _summary,
 }
