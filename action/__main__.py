@@ -1,4 +1,4 @@
-"""The steps of the GitHub Action: ``python -I action STEP``, each told by environment variables, as action.yml says.
+"""The steps of the GitHub Action: ``python action STEP``, each told by environment variables, as action.yml says.
 
 Only the standard library is used: the steps run before anything is installed.
 """

@@ -19,6 +19,7 @@ from workflow import annotate, without_commands, write_outputs, write_summary
 WORST_FIRST = ("suspicious", "error", "unverified", "clean")
 # GitHub shows ten annotations of one level for a step.
 MOST_ANNOTATIONS = 9
+UNVERIFIED = "nothing that looks at its behaviour could be assessed."
 SCANNED = (0, 1)
 USAGE_ERROR = 4
 NO_CHECK_RAN = 5
@@ -106,7 +107,7 @@ def report_files(inputs: Inputs, folder: Path) -> dict[str, Path]:
 
 def pytest_arguments(inputs: Inputs, files: Mapping[str, Path]) -> list[str]:
     """The arguments of Python; -P keeps files of the project from standing in for modules that pytest imports."""
-    arguments = ["-P", "-m", "pytest", "--backdoor-scan", "--color=yes"]
+    arguments = ["-P", "-X", "utf8", "-m", "pytest", "--backdoor-scan", "--color=yes"]
     arguments += APART if inputs.install else ()
     for option, value in (
         ("-c", inputs.config),
@@ -144,7 +145,8 @@ def _tell(result: Result, inputs: Inputs, summary: Path | None, environment: Map
     bad = [model for model in result.models if model["verdict"] != "clean"]
     for model in bad[:MOST_ANNOTATIONS]:
         sentences = [finding["summary"] for finding in model["findings"] if finding["outcome"] in ("failed", "error")]
-        annotate(level, f"Backdoor scan: {model['verdict']}", " ".join([f"{model['path']}:", *sentences]))
+        text = " ".join(sentences or [UNVERIFIED])
+        annotate(level, f"Backdoor scan: {model['verdict']}", f"{model['path']}: {text}")
     if not inputs.summary:
         return
     if summary is not None:

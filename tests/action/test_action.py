@@ -78,6 +78,7 @@ def test_unverified_model_and_what_it_fails_on(project, act, fail_on, success):
     ran = act("model.onnx", fail_on=fail_on, checks="provenance\nlitmus", lock=lock_of(project, "model.onnx"))
     assert ran.outputs["verdict"] == "unverified", ran.log
     assert ran.success is success
+    assert "scan%3A unverified::model.onnx: nothing that looks at its behaviour" in ran.log
 
 
 def lock_of(project, *names):
