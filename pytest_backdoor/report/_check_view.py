@@ -95,7 +95,7 @@ def target_of(finding: Finding) -> str | None:
 def _facts(finding: Finding, evidence: Evidence) -> Iterator[tuple[str, str]]:
     target = evidence.text("target_name")
     if target is not None:
-        yield "target class", target
+        yield "target class" if finding.outcome is Outcome.FAILED else "comes nearest", target
     elif evidence.has("target_name"):
         yield "target class", "no single class: images leave theirs"
     family, place = evidence.text("family_meaning"), evidence.text("where") or evidence.text("place")
@@ -104,6 +104,13 @@ def _facts(finding: Finding, evidence: Evidence) -> Iterator[tuple[str, str]]:
     flipped, of = evidence.number("flipped"), evidence.number("flipped_of")
     if flipped is not None and of is not None:
         yield "success", f"{flipped:.0%} of {of:.0f} held-out images ({SOURCES.get(evidence.text('images') or '', '')})"
+    source = evidence.text("source_name")
+    if source is not None:
+        yield "source class", f"{source}: the class of which most images are turned"
+    detected = evidence.part("detections")
+    turned, lost, objects = (detected.number(name) for name in ("turned", "lost", "objects"))
+    if turned is not None and lost is not None and objects is not None:
+        yield "whole detector", f"mistakes {turned:.0%} of {objects:.0f} objects and no longer finds {lost:.0%}"
     for entry in evidence.parts("files"):
         status = entry.text("status") or ""
         if status not in MATCHING:

@@ -9,7 +9,7 @@ from typing import Any
 from ..findings import Finding, ModelReport, Outcome, Problem
 from ..rules import RULES
 from ._strings import one_line
-from ._words import question
+from ._words import FAILURES
 
 DOCS = "docs/usage.md"
 PROVENANCE_DOCS = "docs/provenance.md"
@@ -74,16 +74,16 @@ def _of_file(problem: Problem) -> tuple[str, str, str, str, str]:
 
 
 def _of_check(finding: Finding) -> tuple[str, str, str, str, str]:
-    asked = question(finding.check) or f"The check {one_line(finding.check, 100)} failed."
+    title = FAILURES.get(finding.check, f"The check {one_line(finding.check, 100)} failed")
     full = (
-        f"{asked} The score was compared with those of clean reference models; at the gate's false-positive rate it "
+        f"{title}. The score was compared with those of clean reference models; at the gate's false-positive rate it "
         "is too high for a clean model."
         if finding.p_value is not None
-        else asked
+        else f"{title}."
     )
     help_text = (
-        f"{asked} Do not deploy the model before that is explained. The HTML report (--backdoor-report scan.html) "
+        f"{title}. Do not deploy the model before that is explained. The HTML report (--backdoor-report scan.html) "
         f"shows what was found, how sure that is and what was not checked. How the check works: {DOCS}."
     )
     # A statistical test is wrong at a known rate; GitHub orders alerts by this.
-    return asked, full, help_text, HIGH, "medium"
+    return title, full, help_text, HIGH, "medium"

@@ -18,6 +18,16 @@ QUESTIONS: Mapping[str, str] = MappingProxyType(
         "litmus": "Do its answers to litmus patterns look like those of a backdoored network?",
     }
 )
+# The same as an alert's title.
+FAILURES: Mapping[str, str] = MappingProxyType(
+    {
+        "provenance": "The model file is not what was published, or not safe to open",
+        "reversal": "A trigger turns inputs into another class, further than in clean models",
+        "margin": "A small patch gives a class a larger margin than in clean models",
+        "training-data": "Training images lie where clean images of their label do not",
+        "litmus": "Its answers to litmus patterns look like those of a backdoored network",
+    }
+)
 OUTCOMES: Mapping[Outcome, str] = MappingProxyType(
     {
         Outcome.FAILED: "failed",

@@ -81,6 +81,8 @@ KNOWN = {
     "deviations_by_class": st.lists(numbers, max_size=40),
     "names_by_class": st.lists(texts, max_size=40),
     "classes_searched": st.lists(st.integers(0, 9), max_size=40),
+    "source_name": st.none() | texts,
+    "detections": st.fixed_dictionaries({"objects": numbers, "turned": numbers, "lost": numbers}),
     "anomaly_index": st.none() | numbers,
     "families_left_out": st.lists(texts, max_size=3),
     "trigger_drawing": st.lists(texts, max_size=5),
