@@ -15,8 +15,8 @@ Schema = Mapping[str, Any]
 REPORT_HEAD = """# JSON report
 
 What `--backdoor-report scan.json` writes. [report-1.json](../schema/report-1.json) is the JSON Schema of version 1; a
-reader of version 1 can rely on every key that is listed as present. The file exists from the start of the run on, is
-replaced as a whole, and is at most about a second old if the run is killed.
+reader of version 1 can rely on every key that is listed as present. [reports.md](../reports.md) tells of the other
+formats, and when the files are written.
 """
 LOCK_HEAD = """# Lock file
 
