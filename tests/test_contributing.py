@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import types
 from pathlib import Path
@@ -41,7 +42,7 @@ def installed_check(project, monkeypatch):
         f"[pytest_backdoor.checks]\n{entry[0]} = {entry[1]}\n", encoding="utf-8"
     )
     # After what pytest itself runs with, which may be a copy of the repository that is not installed.
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{site}")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{site}")
     return entry[0]
 
 

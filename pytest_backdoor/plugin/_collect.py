@@ -89,7 +89,7 @@ class CheckItem(pytest.Item):
             "model": {"path": model.display, **description},
             "finding": finding.to_json(),
         }
-        self.user_properties += junit_properties(finding, sha256=description["sha256"])
+        self.user_properties += junit_properties(finding, sha256=description.get("sha256"))
         if finding.outcome is Outcome.NOT_ASSESSED:
             pytest.skip(short_reason(finding))
         if finding.outcome is not Outcome.PASSED:
