@@ -71,7 +71,7 @@ def _remedies(finding: Finding) -> Iterator[tuple[str, str]]:
 
 def _nothing_better(verdict: Verdict) -> str:
     if verdict is Verdict.ERROR:
-        return "Read the errors below: each says what is wrong with the file or the settings. Mend that and scan again."
+        return "Read the errors: each says what is wrong with the file or the settings. Mend that and scan again."
     return "Get the model from another source, and scan that."
 
 

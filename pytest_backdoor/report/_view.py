@@ -117,7 +117,7 @@ def _target(checks: tuple[CheckView, ...]) -> str | None:
 def _facts(model: ModelReport) -> Iterator[tuple[str, str]]:
     """The file: what it is, where it is from, how it was opened."""
     yield "path", model.path
-    yield "SHA-256", model.sha256 or "not known: the file could not be read"
+    yield "SHA-256", model.sha256 or "not known"
     if model.size is not None:
         yield "size", f"{model.size:,} bytes"
     yield "format", model.format or "not known"
