@@ -1,7 +1,7 @@
 """What the commands of a page need to be there: files by the names that the page uses, data sets, a Hub.
 
 In a note, ``needs=models/digits.onnx:mnist-clean.onnx`` puts a file of ``docs/examples`` there under another name, and
-``needs=hub`` names a function below. ``needs=samples.npz:mnist-digits.npz`` are digits of MNIST, cut out where it is here.
+``needs=hub`` names a function below. The digits of ``needs=samples.npz:mnist-digits.npz`` are cut out of MNIST.
 """
 
 from __future__ import annotations
