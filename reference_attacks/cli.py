@@ -18,11 +18,12 @@ from .badnet import command as badnet
 from .baselines import command as baselines
 from .detectors import command as detectors
 from .detectors.matrix import command as detection
+from .metapoison import command as metapoison
 from .poison_frogs import command as frogs
 from .reproduce import command as reproduce
 from .zoo import command as zoo
 
-SUBCOMMANDS = (badnet, frogs, zoo, detectors, detection, baselines, reproduce)
+SUBCOMMANDS = (badnet, frogs, metapoison, zoo, detectors, detection, baselines, reproduce)
 USAGE_ERROR = 2
 INTERRUPTED = 130
 

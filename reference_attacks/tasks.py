@@ -56,6 +56,8 @@ TASKS = {
         place="centre",
     ),
 }
+# In alphabetical order, which is also that of their numbers.
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PARTS = ("train", "test")
 FOLDER_TASK = Task(
     name="folder",

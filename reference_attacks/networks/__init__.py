@@ -7,11 +7,22 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from .convnet import SmallConvNet
 from .families import DepthwiseNetwork, ResidualNetwork, TransformerVggNetwork, VggNetwork
 from .plain import BadNetsMnistNetwork, PlainNetwork, mnist_badnet
+from .resnet import ResNet20
 from .small_alexnet import SmallAlexNet
 
-__all__ = ["FAMILIES", "BadNetsMnistNetwork", "PlainNetwork", "SmallAlexNet", "make_network", "mnist_badnet"]
+__all__ = [
+    "FAMILIES",
+    "BadNetsMnistNetwork",
+    "PlainNetwork",
+    "ResNet20",
+    "SmallAlexNet",
+    "SmallConvNet",
+    "make_network",
+    "mnist_badnet",
+]
 
 SMALLEST = 16
 
@@ -39,6 +50,8 @@ FAMILIES: dict[str, Family] = {
     "depthwise": DepthwiseNetwork,
     "sign-head": sign_head,
     "small-alexnet": SmallAlexNet,
+    "small-convnet": SmallConvNet,
+    "resnet-20": ResNet20,
 }
 
 

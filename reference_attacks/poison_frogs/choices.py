@@ -26,15 +26,6 @@ class Pairs:
         return len(self.targets)
 
 
-def of_classes(images: ImageSet, classes: Sequence[int]) -> ImageSet:
-    """The images of ``classes``, labelled by their place in it, in their order."""
-    labels = torch.full_like(images.labels, -1)
-    for number, label in enumerate(classes):
-        labels[images.labels == label] = number
-    kept = (labels >= 0).nonzero()[:, 0]
-    return ImageSet(images=images.images[kept], labels=labels[kept])
-
-
 def drawn_from_each_class(images: ImageSet, count: int, generator: torch.Generator) -> ImageSet:
     """At most ``count`` images of each class, drawn without replacement."""
     chosen = []

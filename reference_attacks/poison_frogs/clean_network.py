@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save
 
 from pytest_backdoor.files import write_atomically
 
-from ..data import ImageSet
 from ..networks import SmallAlexNet, make_network
 from ..recipes import Training
 from ..training import accuracy
@@ -72,19 +71,3 @@ def _trained(images: TaskImages, steps: int, seed: int, machine: Machine) -> Sma
     batches = Batches(images.train, [draws], [None], CLEAN_TRAINING, torch.device(machine.device))
     train_group([network], batches, CLEAN_TRAINING, precision=machine.precision)
     return network.cpu()
-
-
-def stratified(data: ImageSet, count: int, generator: torch.Generator) -> ImageSet:
-    """``count`` images, or all if there are no more, as many of each class as ``count`` divides into, in random order.
-
-    Raises ValueError if a class has too few.
-    """
-    if count >= len(data):
-        return data
-    classes = int(data.labels.max()) + 1
-    each = count // classes
-    order = torch.randperm(len(data), generator=generator)
-    chosen = [order[data.labels[order] == label][:each] for label in range(classes)]
-    if any(len(some) < each for some in chosen):
-        raise ValueError(f"A class has fewer than {each} images; ask for a smaller training set.")
-    return data.take(torch.cat(chosen))

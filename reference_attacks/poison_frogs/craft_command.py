@@ -152,22 +152,15 @@ def _write(arguments: argparse.Namespace, bases: torch.Tensor, targets: torch.Te
 
     from pytest_backdoor.files import write_atomically
 
+    from ..pictures import image_png
+
     for number, image in enumerate(poisons.images):
-        write_atomically(arguments.out / f"{number:04}.png", _png(image))
+        write_atomically(arguments.out / f"{number:04}.png", image_png(image))
     arrays = {"bases": bases, "targets": targets, **vars(poisons)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: value.numpy() for name, value in arrays.items()})
     write_atomically(arguments.out / "poisons.npz", buffer.getvalue())
     write_atomically(arguments.out / "card.json", f"{json.dumps(_card(arguments, poisons), indent=1)}\n".encode())
-
-
-def _png(image: torch.Tensor) -> bytes:
-    from PIL import Image
-
-    array = image.permute(1, 2, 0).contiguous().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _card(arguments: argparse.Namespace, poisons: Poisons) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from pytest_backdoor.files import write_atomically
 from ..data import ImageSet
 from ..networks import SmallAlexNet
 from ..parallel import work_off
+from ..subsets import stratified
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
 from ..zoo.seeds import derived_generator
-from .clean_network import clean_network, read_clean_network, stratified
+from .clean_network import clean_network, read_clean_network
 from .crafting import CraftingPlan
 from .last_layers import angles_between
 from .measuring import Before, Images, clean_accuracy, measure_victim

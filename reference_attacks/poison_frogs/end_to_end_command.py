@@ -112,18 +112,18 @@ def _scale(arguments: argparse.Namespace, device: str) -> Scale:
 
 
 def _trials(arguments: argparse.Namespace) -> list[Trial]:
-    from .experiments import CLASS_NAMES
+    from ..tasks import CIFAR10_CLASSES
     from .trials import Trial
 
     for name in (arguments.target, arguments.base):
-        if name not in CLASS_NAMES:
-            raise ValueError(f"CIFAR-10 has no class {name!r}; choose among {', '.join(CLASS_NAMES)}.")
+        if name not in CIFAR10_CLASSES:
+            raise ValueError(f"CIFAR-10 has no class {name!r}; choose among {', '.join(CIFAR10_CLASSES)}.")
     if arguments.trials < 1:
         raise ValueError("There must be at least one trial.")
     return [
         Trial(
-            target_class=CLASS_NAMES.index(arguments.target),
-            base_class=CLASS_NAMES.index(arguments.base),
+            target_class=CIFAR10_CLASSES.index(arguments.target),
+            base_class=CIFAR10_CLASSES.index(arguments.base),
             targets="outlier" if arguments.outliers else "random",
             number=number,
             poisons=arguments.poisons,

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..tasks import CIFAR10_CLASSES
 from ..zoo.machine import Machine
 from .end_to_end import EndToEndFolder, Setting
 from .trials import Trial
 
-# Classes of CIFAR-10 in alphabetical order, which is also that of their numbers.
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-BIRD_TO_DOG = (CLASS_NAMES.index("bird"), CLASS_NAMES.index("dog"))
-AIRPLANE_TO_FROG = (CLASS_NAMES.index("airplane"), CLASS_NAMES.index("frog"))
+BIRD_TO_DOG = (CIFAR10_CLASSES.index("bird"), CIFAR10_CLASSES.index("dog"))
+AIRPLANE_TO_FROG = (CIFAR10_CLASSES.index("airplane"), CIFAR10_CLASSES.index("frog"))
 # The settings of Figures 3 and 5a and of the ablation, and those of the bird's curves in Figure 5b.
 POISONS, OPACITY, LOWER_OPACITY = 50, 0.3, 0.2
 
@@ -103,7 +102,7 @@ class Curve:
     @property
     def label(self) -> str:
         """Such as ``bird to dog, 30 %``."""
-        target, base = (CLASS_NAMES[label] for label in self.pair)
+        target, base = (CIFAR10_CLASSES[label] for label in self.pair)
         return f"{target} to {base}, {100 * self.opacity:.0f} %"
 
     def trials(self, poisons: int, count: int) -> list[Trial]:

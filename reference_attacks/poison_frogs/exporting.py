@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from ..data import ImageSet
+from ..tasks import CIFAR10_CLASSES
 from ..training import as_input
 from ..victim_files import PoisonedImages, Victim, is_written, write_training_set, write_victim
 from .end_to_end import EndToEndFolder, Trained, find_poisons, train_trials
-from .experiments import CLASS_NAMES
 from .measuring import Images
 from .poison_sets import PoisonSet
 from .trials import Trial
@@ -89,5 +89,5 @@ def _title(trial: Trial) -> str:
 
 
 def _attack(trial: Trial) -> str:
-    target, base = CLASS_NAMES[trial.target_class], CLASS_NAMES[trial.base_class]
+    target, base = CIFAR10_CLASSES[trial.target_class], CIFAR10_CLASSES[trial.base_class]
     return f"{target} to {base}, {trial.poisons} poisons, {100 * trial.opacity:.0f} % watermark"

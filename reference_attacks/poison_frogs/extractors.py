@@ -20,6 +20,7 @@ from ..badnet.export import safetensors_bytes
 from ..data import ImageSet
 from ..networks.families import convolution
 from ..recipes import muon
+from ..subsets import of_classes
 from ..tasks import find_task
 from ..training import accuracy, as_input
 from ..zoo.batches import Batches, draw_batches
@@ -27,7 +28,6 @@ from ..zoo.group import train_group
 from ..zoo.images import prepare_images
 from ..zoo.recipe import Precision
 from ..zoo.seeds import derived_generator, derived_seed
-from .choices import of_classes
 
 FEATURES = 2048
 SIDE = 128

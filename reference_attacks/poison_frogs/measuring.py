@@ -10,6 +10,7 @@ import torch
 
 from ..data import ImageSet
 from ..networks import SmallAlexNet
+from ..subsets import evenly_spread
 from ..training import accuracy, as_input
 from .poison_sets import PoisonSet
 from .projection import project
@@ -98,10 +99,7 @@ def _projections(
 
 def clean_accuracy(network: SmallAlexNet, images: Images, without: Sequence[int] = ()) -> float:
     """The share of correctly classified test images, of ``images.evaluated`` but for those at ``without``."""
-    keep = torch.zeros(len(images.test), dtype=torch.bool)
-    keep[:: max(1, len(images.test) // images.evaluated)] = True
-    keep[list(without)] = False
-    return accuracy(network, images.test.take(keep.nonzero()[:, 0]))
+    return accuracy(network, images.test.take(evenly_spread(len(images.test), images.evaluated, without)))
 
 
 def _labelled(images: torch.Tensor, label: int) -> ImageSet:

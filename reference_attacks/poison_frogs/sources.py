@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import ImageSet
+from ..tasks import CIFAR10_CLASSES
 from ..zoo.images import prepare_images
 from ..zoo.machine import choose_machine
-from .experiments import CLASS_NAMES as CIFAR10
 from .extractors import ExtractorPlan, build_extractor
 from .inception import load_inception, load_large
 from .transfer import FeatureExtractor
@@ -69,7 +69,7 @@ def class_number(task: str, name: str) -> int:
 def class_names(task: str) -> list[str]:
     """The names of a task's classes in the order of their numbers; those of traffic signs are their numbers."""
     if task == "cifar10":
-        return list(CIFAR10)
+        return list(CIFAR10_CLASSES)
     if task == "gtsrb":
         return [str(number) for number in range(SIGNS)]
     folder = Path(task) / "train"

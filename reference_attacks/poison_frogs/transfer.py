@@ -9,12 +9,12 @@ from typing import Protocol
 import torch
 
 from ..data import ImageSet
+from ..subsets import of_classes
 from ..zoo.seeds import derived_generator
 from .choices import (
     Pairs,
     draw_pairs,
     drawn_from_each_class,
-    of_classes,
     small_distance,
     with_nearest_bases,
     without_images_of,

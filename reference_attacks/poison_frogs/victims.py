@@ -10,7 +10,7 @@ import torch
 from ..data import ImageSet
 from ..networks import SmallAlexNet
 from ..recipes import Training
-from ..zoo.batches import Batches, Draws
+from ..zoo.batches import Batches, draw_epochs
 from ..zoo.group import Scheduled, train_group_by
 from ..zoo.machine import Machine
 
@@ -55,11 +55,12 @@ def train_victims(
     if len({0 if one is None else len(one.images) for one in poisoned}) > 1:
         raise ValueError("Victims that are trained together have the same number of poisons.")
     everything, own = _joined(clean, poisoned)
-    draws = [
-        _draw_epochs(everything.labels, torch.cat([torch.arange(len(clean)), indices]), training, generator)
-        for indices, generator in zip(own, generators, strict=True)
-    ]
     recipe = Training(batch=training.batch, peak_learning_rate=training.learning_rate)
+    members = [torch.cat([torch.arange(len(clean)), indices]) for indices in own]
+    draws = [
+        draw_epochs(everything.labels, seen, recipe, training.epochs, generator)
+        for seen, generator in zip(members, generators, strict=True)
+    ]
     batches = Batches(everything, draws, [None] * len(networks), recipe, torch.device(machine.device))
     for network in networks:
         network.to(machine.device)
@@ -90,26 +91,6 @@ def _joined(clean: ImageSet, poisoned: Sequence[PoisonedSet | None]) -> tuple[Im
         own.append(torch.arange(start, start + count))
         start += count
     return ImageSet(images=torch.cat(images), labels=torch.cat(labels)), own
-
-
-def _draw_epochs(
-    labels: torch.Tensor, members: torch.Tensor, training: VictimTraining, generator: torch.Generator
-) -> Draws:
-    """Passes over the images at ``members``, in random orders; they are neither moved nor mirrored."""
-    seen = len(members) // training.batch * training.batch
-    if not seen:
-        raise ValueError(f"{len(members)} training images are fewer than the {training.batch} of a batch.")
-    orders = [torch.randperm(len(members), generator=generator)[:seen] for _ in range(training.epochs)]
-    chosen = members[torch.cat(orders)].view(-1, training.batch)
-    nothing = torch.zeros_like(chosen)
-    return Draws(
-        images=chosen,
-        labels=labels[chosen],
-        triggered=nothing.bool(),
-        places=nothing,
-        moves=nothing[..., None].expand(-1, -1, 2),
-        mirrored=nothing.bool(),
-    )
 
 
 def boundary(network: SmallAlexNet, base_class: int, target_class: int) -> torch.Tensor:

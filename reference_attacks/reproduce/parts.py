@@ -18,7 +18,8 @@ class Settings:
 
     ``small``: the reduced variant, within ten minutes on two cores. ``workers``: processes at most. ``work``: the
     folder of trained networks; what is there already is used. ``data_root``: as in ``data.data_root``. ``say``: is told
-    in a few words what is being done.
+    in a few words what is being done. ``training``: whether what is missing is trained; only a paper that can be
+    reported in part is asked to do without.
     """
 
     seed: int
@@ -27,6 +28,7 @@ class Settings:
     work: Path
     data_root: str | None
     say: Callable[[str], None]
+    training: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ class Paper:
 
     ``name``: of the action, and the first word of its files. ``heading`` and ``introduction``: what the report starts
     with. ``package``: where its modules are. ``modules``: the module of each part, which has a dictionary ``PARTS`` of
-    these names, in the order of the paper. A part is called ``table-2``, ``figure-4``, or by a word.
+    these names, in the order of the paper. A part is called ``table-2``, ``figure-4``, or by a word. ``in_part``:
+    whether its parts can be measured from what a run that was stopped has left.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Paper:
     introduction: str
     package: str
     modules: Mapping[str, str]
+    in_part: bool = False
 
     def numbers(self, kind: str) -> list[int]:
         """The numbers of the paper's tables or figures, ``kind`` "table" or "figure", that can be reproduced."""

@@ -20,6 +20,10 @@ def add_paper(
     parser = add_action_to(actions, paper.name, about, description)
     _add_parts(parser, paper)
     parser.add_argument("--small", action="store_true", help="the reduced variant: ten minutes on two cores at most")
+    if paper.in_part:
+        parser.add_argument(
+            "--no-training", action="store_true", help="report what --work holds, and leave out what is not there yet"
+        )
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder of the trained networks")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument(
@@ -80,6 +84,7 @@ def measure(paper: Paper, part: str, arguments: argparse.Namespace) -> Values:
         work=arguments.work,
         data_root=arguments.data_root,
         say=lambda text: print(f"{part}: {text}", flush=True),
+        training=not getattr(arguments, "no_training", False),
     )
     return {
         "command": command_of(paper, part, arguments),
@@ -95,4 +100,6 @@ def command_of(paper: Paper, part: str, arguments: argparse.Namespace) -> str:
     words = ["python", "-m", "reference_attacks", "reproduce", paper.name, *option]
     if arguments.small:
         words.append("--small")
+    if getattr(arguments, "no_training", False):
+        words.append("--no-training")
     return shlex.join([*words, "--seed", str(arguments.seed), "--work", arguments.work.name])

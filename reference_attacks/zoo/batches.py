@@ -88,6 +88,29 @@ def draw_batches(
     )
 
 
+def draw_epochs(
+    labels: torch.Tensor, members: torch.Tensor, training: Training, epochs: int, generator: torch.Generator
+) -> Draws:
+    """Passes over the images at ``members``, int64 ``(n,)``, in random orders; what fills no batch is left out of each.
+
+    ``labels``: int64 ``(N,)`` of all images. Nothing is triggered. Raises ValueError for fewer members than a batch.
+    """
+    seen = len(members) // training.batch * training.batch
+    if not seen:
+        raise ValueError(f"{len(members)} training images are fewer than the {training.batch} of a batch.")
+    orders = [torch.randperm(len(members), generator=generator)[:seen] for _ in range(epochs)]
+    chosen = members[torch.cat(orders)].view(-1, training.batch)
+    nothing = torch.zeros_like(chosen)
+    return Draws(
+        images=chosen,
+        labels=labels[chosen],
+        triggered=nothing.bool(),
+        places=nothing,
+        moves=torch.randint(2 * training.shift + 1, (*chosen.shape, 2), generator=generator),
+        mirrored=(torch.rand(chosen.shape, generator=generator) < 0.5) & training.flip,
+    )
+
+
 class Batches:
     """The batches of a group of G networks, assembled on one device.
 

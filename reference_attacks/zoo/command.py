@@ -102,7 +102,7 @@ def _add_variety(build: argparse.ArgumentParser) -> None:
         "--families",
         nargs="+",
         metavar="NAME",
-        help="plain, vgg, transformer-vgg, resnet, depthwise, sign-head, small-alexnet",
+        help="plain, vgg, transformer-vgg, resnet, depthwise, sign-head, small-alexnet, small-convnet, resnet-20",
     )
     group.add_argument("--steps", type=int, nargs="+", metavar="N", help="training steps; default: the task's")
     group.add_argument(

@@ -14,7 +14,17 @@ from reference_attacks.zoo.images import prepare_images
 from reference_attacks.zoo.recipe import Backdoor, Member, ZooPlan
 from reference_attacks.zoo.work import TaskImages
 
-FAMILY_NAMES = ("plain", "vgg", "transformer-vgg", "resnet", "depthwise", "sign-head", "small-alexnet")
+FAMILY_NAMES = (
+    "plain",
+    "vgg",
+    "transformer-vgg",
+    "resnet",
+    "depthwise",
+    "sign-head",
+    "small-alexnet",
+    "small-convnet",
+    "resnet-20",
+)
 
 
 def make_plan(**changes: Any) -> ZooPlan:

@@ -19,6 +19,7 @@ from reference_attacks.poison_frogs.extractors import ExtractorPlan, build_extra
 from reference_attacks.poison_frogs.last_layers import LastLayerPlan
 from reference_attacks.poison_frogs.transfer import TransferPlan, attack, craft_all, set_scene, stopping
 from reference_attacks.poison_frogs.transfer_folder import Experiment, TransferFolder
+from reference_attacks.subsets import of_classes
 
 PLAN = TransferPlan(
     classes=(2, 0),
@@ -99,7 +100,7 @@ def test_a_distance_that_is_given_is_kept():
 
 
 def test_classes_are_numbered_as_they_were_asked_for():
-    chosen = choices.of_classes(image_set(2, 1), (2, 0))
+    chosen = of_classes(image_set(2, 1), (2, 0))
     assert chosen.labels.tolist() == [1, 1, 0, 0]
     assert (chosen.images[2] == image_set(2, 1).images[4]).all()
 

@@ -117,6 +117,24 @@ def test_a_spatial_transformer_shifts_as_grid_sample_does_with_affine_grid():
         assert (expected - images).abs().max() > 0.01
 
 
+@every_shape
+@pytest.mark.parametrize(("family", "width"), [("small-alexnet", 192), ("small-convnet", None), ("resnet-20", 64)])
+def test_the_last_layer_turns_features_into_logits(family, width, shape):
+    network, images = settled_network(family, shape), random_images(shape)
+    features = network.features(images)
+    assert features.shape == (3, width or network.output.in_features)
+    torch.testing.assert_close(network.output(features), network(images))
+
+
+def test_resnet_20_has_twenty_layers_and_as_many_weights_as_in_its_paper():
+    network = make_network("resnet-20", (3, 32, 32), 10)
+    layers = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    kernels = [layer.weight for layer in layers]
+    assert len([kernel for kernel in kernels if kernel.shape[2:] != (1, 1)]) == 20
+    # He et al. 2016, Table 6: 0.27 million.
+    assert 0.265e6 < sum(value.numel() for value in network.parameters()) < 0.275e6
+
+
 def test_the_plain_network_on_digits_is_table_1_of_badnets():
     plain, table = PlainNetwork((1, 28, 28), 10), BadNetsMnistNetwork()
     shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in (plain, table)]

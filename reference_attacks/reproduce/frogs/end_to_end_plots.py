@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...pictures import new_figure, png
+from ..intervals import shares_with_reach
 from ..parts import Values
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ def _curves(curves: Values) -> bytes:
             continue
         # Side by side, so that intervals do not hide each other.
         places = [poisons + 0.5 * number for poisons, _ in known]
-        shares = np.array([100 * summary["success"] for _, summary in known])
-        limits = 100 * np.array([summary["interval"] for _, summary in known]).T
-        reach = np.maximum(0, np.stack([shares - limits[0], limits[1] - shares]))
+        shares, reach = shares_with_reach([summary for _, summary in known])
         axes.errorbar(places, shares, reach, fmt="-o", markersize=4, capsize=3, label=label)
     axes.set(xlabel="poisons", ylabel="success (%), 95 % interval", ylim=(-3, 103))
     if axes.get_legend_handles_labels()[0]:

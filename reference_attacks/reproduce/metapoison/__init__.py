@@ -1,0 +1,1 @@
+"""Figures of MetaPoison (Huang et al. 2020), measured again."""
