@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--backdoor-report",
         metavar="FILE",
         action="append",
-        help="Write a report; the extension chooses the format (.json); may be repeated",
+        help="Write a report; the extension chooses the format (.html, .json, .sarif, .md); may be repeated",
     )
     add("--backdoor-lock", metavar="FILE", help="Lock file with the hashes; default: models.lock, where there is one")
     add(

@@ -146,6 +146,7 @@ def _evidence(
     }
     if verification and verification.artifact:
         evidence["recorded"] = verification.artifact.recorded_how
+        evidence["source"] = dict(verification.artifact.claims.get("source", {}))
     return evidence
 
 
