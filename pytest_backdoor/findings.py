@@ -100,7 +100,8 @@ class ModelReport:
     ``input_shape`` ([C, H, W]) and ``classes`` where the model could be opened, ``preprocessing`` how images were
     prepared for it and how that was known, None where it was not. The task of an object detector also has ``kind``,
     "object-detection", and its ``input_shape`` may be None. ``isolation``: which limits held for the process that
-    scanned it, None where it did not start.
+    scanned it, None where it did not start. ``settings``: those that it was scanned with, and ``command``: a command
+    line that repeats the scan; None where they are not known.
     """
 
     path: str
@@ -111,6 +112,8 @@ class ModelReport:
     preprocessing: Mapping[str, Any] | None = None
     isolation: Mapping[str, Any] | None = None
     findings: Sequence[Finding] = ()
+    settings: Mapping[str, Any] | None = None
+    command: str | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -123,6 +126,13 @@ class ModelReport:
         if any(finding.behavioural and finding.outcome is Outcome.PASSED for finding in self.findings):
             return Verdict.CLEAN
         return Verdict.UNVERIFIED
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the gate lets it pass: it is clean, or unverified where its settings allow that."""
+        if self.verdict is Verdict.UNVERIFIED:
+            return bool(self.settings and self.settings.get("allow_unverified")) and bool(self.findings)
+        return self.verdict is Verdict.CLEAN
 
     @property
     def seconds(self) -> float:
@@ -139,6 +149,8 @@ class ModelReport:
             "task": dict(self.task) if self.task else None,
             "preprocessing": dict(self.preprocessing) if self.preprocessing else None,
             "isolation": dict(self.isolation) if self.isolation else None,
+            "settings": dict(self.settings) if self.settings else None,
+            "command": self.command,
             "verdict": self.verdict.value,
             "seconds": round(self.seconds, 4),
             "findings": [finding.to_json() for finding in self.findings],

@@ -47,6 +47,20 @@ class Victim:
     notes: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PoisonedImages:
+    """A training set whose poisons are known, and clean samples; see ``Victim``."""
+
+    training: ImageSet
+    poisons: torch.Tensor
+    clean: ImageSet
+
+
+def is_written(name: str, out: Path) -> bool:
+    """Whether the victim of that ``name`` is whole below ``out``."""
+    return (out / name / MODEL).exists()
+
+
 def write_victim(victim: Victim, out: Path) -> Path:
     """Write ``out/NAME/``, and return it: ``model.onnx``, its card ``model.json``, and the sets of images.
 
@@ -56,18 +70,27 @@ def write_victim(victim: Victim, out: Path) -> Path:
     of clean images differ from PyTorch's.
     """
     folder = out / victim.name
-    for name, images in (("train", victim.training), ("clean", victim.clean)):
-        write_atomically(folder / f"{name}.npz", npz_bytes(images))
-    write_card(folder, victim.title, victim.poisons.tolist(), {"input_range": [0, 1]})
     card = {
         "title": victim.title,
         "matrix": {"attack": victim.row, "success": victim.success, "target": victim.target},
         **victim.notes,
     }
     write_atomically((folder / MODEL).with_suffix(".json"), f"{json.dumps(card, indent=1)}\n".encode())
-    model = checked_onnx_bytes(victim.name, victim.network, as_input(victim.clean.images[:CHECKED_IMAGES]))
-    write_atomically(folder / MODEL, model)
+    sets = PoisonedImages(training=victim.training, poisons=victim.poisons, clean=victim.clean)
+    write_training_set(folder, victim.title, sets, victim.network, MODEL)
     return folder
+
+
+def write_training_set(folder: Path, title: str, images: PoisonedImages, network: nn.Module, model: str) -> None:
+    """Write a training set with the ``network`` that is to look at it, as ``detection training-data --folders`` reads.
+
+    ``model``: the name of its ONNX file; only victims' are called ``model.onnx``. Raises as ``write_victim``.
+    """
+    for name, some in (("train", images.training), ("clean", images.clean)):
+        write_atomically(folder / f"{name}.npz", npz_bytes(some))
+    write_card(folder, title, images.poisons.tolist(), {"input_range": [0, 1]}, model=model)
+    samples = as_input(images.clean.images[:CHECKED_IMAGES])
+    write_atomically(folder / model, checked_onnx_bytes(folder.name, network, samples))
 
 
 def npz_bytes(images: ImageSet) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,6 @@ def install_checks(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -
         (information / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-checks\nVersion: 1.0\n")
         entries = "".join(f"{name} = odd_checks:{name}\n" for name in bodies)
         (information / "entry_points.txt").write_text(f"[pytest_backdoor.checks]\n{entries}")
-        monkeypatch.setenv("PYTHONPATH", str(site))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH")))))
 
     return install

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,23 @@ class ReferenceScores:
         values = np.quantile(self.scores, levels)
         return {f"{level:g}": round(float(value), 6) for level, value in zip(levels, values, strict=True)}
 
+    def threshold(self, significance: float) -> float | None:
+        """The highest score that is not suspicious at ``significance``; None if there are too few scores for it."""
+        import numpy as np
+
+        # p <= significance says that at most this many clean scores are as high, those of (1 + n) apart from its own.
+        allowed = math.floor(significance * (1 + len(self.scores)) * (1 + 1e-12)) - 1
+        if allowed < 0:
+            return None
+        return float(np.sort(self.scores)[::-1][allowed]) if allowed < len(self.scores) else -math.inf
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
     """What a score means. ``suspicious``, ``p_value`` and ``score`` are None where there is nothing to judge by.
 
     ``score``: what was compared with ``reference``: the one score, or the highest standardised one of several.
+    ``by_component``: the references of each score by itself.
     """
 
     outcome: Outcome
@@ -70,9 +81,13 @@ class Judgement:
     score: float | None = None
     significance: float
     reference: ReferenceScores | None = None
+    by_component: Mapping[str, ReferenceScores] = field(default_factory=dict)
 
     def evidence(self) -> dict[str, Any] | None:
-        """The reference as JSON values: how many clean models, their quantiles, and the threshold on p."""
+        """The reference as JSON values: how many clean models, their quantiles, the thresholds on p and on the score.
+
+        ``components``: the quantiles of each score by itself, and what its threshold would be in its own unit.
+        """
         if self.reference is None:
             return None
         return {
@@ -80,7 +95,23 @@ class Judgement:
             "models": len(self.reference.scores),
             "significance": self.significance,
             "quantiles": dict(self.reference.quantiles),
+            "threshold": _rounded(self.reference.threshold(self.significance)),
+            "components": {
+                name: {"quantiles": dict(own.quantiles), "threshold": self._threshold_of(own)}
+                for name, own in self.by_component.items()
+            },
         }
+
+    def _threshold_of(self, own: ReferenceScores) -> float | None:
+        assert self.reference is not None
+        threshold = self.reference.threshold(self.significance)
+        if threshold is None or self.reference is own:
+            return _rounded(threshold)
+        return _rounded(threshold * own.spread + own.median)
+
+
+def _rounded(value: float | None) -> float | None:
+    return round(value, 6) if value is not None and math.isfinite(value) else None
 
 
 def conformal_p_value(score: float, clean_scores: np.ndarray[Any, Any]) -> float:
@@ -134,11 +165,13 @@ def judge_jointly(
         )
     compared = [name for name in references if name in components or name in planned]
     if len(compared) == 1:
-        return _judged(components[known[0]], references[known[0]], significance)
+        own = references[known[0]]
+        return replace(_judged(components[known[0]], own, significance), by_component={known[0]: own})
     score = max(standardised(components[name], references[name]) for name in known)
     highest = _highest([references[name] for name in compared])
     description = references[known[0]].description
-    return _judged(score, ReferenceScores(scores=highest, description=description), significance)
+    judged = _judged(score, ReferenceScores(scores=highest, description=description), significance)
+    return replace(judged, by_component={name: references[name] for name in known})
 
 
 def standardised(score: float, reference: ReferenceScores) -> float:

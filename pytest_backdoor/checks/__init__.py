@@ -1,4 +1,8 @@
-"""The checks: each asks one question of a model. ``find_checks`` lists those that are installed."""
+"""The checks: each asks one question of a model.
+
+``check_names`` lists those that are installed. What a check of your own is made of (``Check``, ``BehaviouralCheck``,
+``Context``, ``Cost``, ``Measurement``) is loaded at first use.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,31 @@ from ..errors import SettingsError
 
 if TYPE_CHECKING:
     from ..settings import ScanSettings
-    from ._base import Check
+    from ._base import BehaviouralCheck, Check, Context, Cost, Measurement
+
+__all__ = [
+    "BehaviouralCheck",
+    "Check",
+    "Context",
+    "Cost",
+    "Measurement",
+    "check_names",
+    "load_check",
+    "planned_checks",
+]
 
 GROUP = "pytest_backdoor.checks"
 TRAINING_DATA = "training-data"
 CHEAPEST_FIRST = ("provenance", "litmus", "margin", "reversal", TRAINING_DATA)
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _base
+
+    found: object = getattr(_base, name)
+    return found
 
 
 @cache

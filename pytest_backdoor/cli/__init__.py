@@ -1,4 +1,4 @@
-"""The command ``pytest-backdoor``: what a person does to the lock file; scans are run by pytest."""
+"""The command ``pytest-backdoor``: the lock file, and models to try it on; scans are run by pytest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..checks.provenance._lockfile import default_lock_path
 from ..errors import BackdoorScanError
 from ._add import add, update
 from ._check import check
+from ._examples import copy_examples
 from ._import import import_list
 from ._list import list_entries
 from ._parser import make_parser
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None, *, today: date | None = None) -> int
     ``today``: the day on which exceptions are judged, by default that of this machine.
     """
     arguments = make_parser().parse_args(argv)
+    if arguments.command == "examples":
+        return copy_examples(Path(arguments.folder))
     lock_path = Path(arguments.lock) if arguments.lock else default_lock_path(Path.cwd())
     run = Run(arguments=arguments, lock_path=lock_path, today=today or date.today(), environment=os.environ)
     try:

@@ -17,6 +17,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pytest-backdoor", description="Keep the lock file of audited models.")
     parser.add_argument("--version", action="version", version=f"pytest-backdoor {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    examples = commands.add_parser("examples", help="copy two digit classifiers to try it on, one with a backdoor")
+    examples.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="where to (default: here)")
     lock = commands.add_parser("lock", help="list models in models.lock and verify them")
     actions = lock.add_subparsers(dest="action", required=True)
     add = actions.add_parser("add", help="list models as they are now, with size and SHA-256")

@@ -10,9 +10,8 @@ import pytest
 
 from ..checks import planned_checks
 from ..findings import Finding, Outcome
-from ..models.hub import HUB_PREFIX, HubFile
-from ..report import explain
-from ..scanning import display_name
+from ..models.hub import HubFile
+from ..report import explain, junit_properties, short_reason
 from ..settings import ScanSettings
 from ._processes import fork_server_of
 from ._settings import RunSettings
@@ -67,10 +66,7 @@ class ModelFile(pytest.File):
 
     def command(self, check: str) -> str:
         """The command that repeats one check."""
-        target = self.display
-        if not target.startswith(HUB_PREFIX):
-            target = display_name(str(self.path), self.path, self.run.typed)
-        return self.run.command(f"{target}::{check}", "--backdoor-scan")
+        return self.run.scan_command(self.display, check)
 
     def teardown(self) -> None:
         """End the scan's process."""
@@ -88,22 +84,14 @@ class CheckItem(pytest.Item):
         assert isinstance(model, ModelFile)
         session = model.scan_session()
         finding = session.run(self.name)
+        description = session.describe()
         self.stash[FINDING_KEY] = {
-            "model": {"path": model.display, **session.describe()},
+            "model": {"path": model.display, **description},
             "finding": finding.to_json(),
-            "allow_unverified": model.settings.allow_unverified,
         }
-        self.user_properties += [
-            (f"backdoor_{name}", value)
-            for name, value in (
-                ("outcome", finding.outcome.value),
-                ("score", finding.score),
-                ("p_value", finding.p_value),
-            )
-            if value is not None
-        ]
+        self.user_properties += junit_properties(finding, sha256=description.get("sha256"))
         if finding.outcome is Outcome.NOT_ASSESSED:
-            pytest.skip(f"{finding.summary} {finding.remedy}".strip())
+            pytest.skip(short_reason(finding))
         if finding.outcome is not Outcome.PASSED:
             raise CheckFailedError(finding)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ..errors import BackdoorScanError
 from ..findings import ModelReport, Outcome, ScanReport, Verdict
-from ..report import explain
+from ..report import explain, one_line, short_reason
 from ..scanning import display_name, scan_file, scan_network
 from ..scanning._sources import locate
 from ..settings import ScanSettings
@@ -86,9 +87,11 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     if SETTINGS_KEY not in config.stash:
         config.stash[SETTINGS_KEY] = read_settings(config)
     run = config.stash[SETTINGS_KEY]
+    command = run.command(item.nodeid)
     if not isinstance(model, str | os.PathLike):
         settings = run.for_model(type(model).__name__, **overrides)
-        return settings, scan_network(model, settings, run.root)
+        report = scan_network(model, settings, run.root)
+        return settings, replace(report, settings=settings.to_json(), command=command)
     name = os.fspath(model)
     source = locate(name, base=run.root)
     path = source.path
@@ -99,17 +102,16 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     state = path.stat()
     key = (display, settings, state.st_mtime_ns, state.st_size, state.st_ino)
     if key not in cache:
-        cache[key] = scan_file(path, display, settings, run.root, server=fork_server_of(config), hub=source.hub)
+        report = scan_file(path, display, settings, run.root, server=fork_server_of(config), hub=source.hub)
+        cache[key] = replace(report, settings=settings.to_json(), command=command)
     return settings, cache[key]
 
 
 def _explanation(model: ModelReport, again: str) -> str:
     bad = [finding for finding in model.findings if finding.outcome in (Outcome.FAILED, Outcome.ERROR)]
     state = "could not be scanned" if model.verdict is Verdict.ERROR else f"is {model.verdict.value}"
-    head = f"{model.path} {state}."
+    head = f"{one_line(model.path)} {state}."
     if model.verdict is Verdict.UNVERIFIED:
-        reasons = "\n".join(
-            f"  {finding.check}: {finding.summary} {finding.remedy}".rstrip() for finding in model.findings
-        )
+        reasons = "\n".join(f"  {finding.check}: {short_reason(finding)}" for finding in model.findings)
         return f"{head}\nNothing that looks at its behaviour could be assessed:\n{reasons}"
     return "\n".join([head, *(explain(model.path, finding, again) for finding in bad)])

@@ -19,10 +19,12 @@ from ..report import missing_limits, summary_table, write_report
 from ._arguments import ScanTargets, find_targets
 from ._collect import FINDING_KEY, ModelFile
 from ._marker import REPORTS_KEY
+from ._pytest_html import add_pictures
 from ._settings import RunSettings, read_settings
 from ._sweep import UNLISTED_KEY, FolderSweep
 
 SECONDS_BETWEEN_WRITES = 1.0
+LEAST_SHARE_OF_OTHER_WORK = 20
 
 # pytest-xdist sends every attribute of a report that is made of JSON values.
 FINDING_ATTRIBUTE = "backdoor_finding"
@@ -101,6 +103,7 @@ class FindingSender:
         report = yield
         if call.when == "call" and FINDING_KEY in item.stash:
             setattr(report, FINDING_ATTRIBUTE, item.stash[FINDING_KEY])
+            add_pictures(item, report, Finding.from_json(item.stash[FINDING_KEY]["finding"]))
             if isinstance(report.longrepr, tuple):
                 # A skip is listed under the model, not under the line of this plugin that raised it.
                 report.longrepr = (str(item.path), 1, report.longrepr[2])
@@ -118,8 +121,7 @@ class Recorder:
         self._settings = settings
         self._scanned: dict[str, dict[str, Any]] = {}
         self._from_tests: dict[str, ModelReport] = {}
-        self._unverified_allowed: set[str] = set()
-        self._last_write = 0.0
+        self._next_write = 0.0
 
     def pytest_sessionstart(self) -> None:
         """Write the report files at once, so that they exist whatever happens."""
@@ -141,7 +143,7 @@ class Recorder:
 
     def _expect(self, models: Iterable[str]) -> None:
         for model in models:
-            self._scanned.setdefault(model, {"path": model, "findings": []})
+            self._of(model)
         if not self._config.option.collectonly:
             self._write()
 
@@ -149,21 +151,30 @@ class Recorder:
         """Take in the findings of one test report."""
         sent = getattr(report, FINDING_ATTRIBUTE, None)
         if sent is not None:
-            self._add(sent["model"], Finding.from_json(sent["finding"]), sent["allow_unverified"])
+            self._add(sent["model"], Finding.from_json(sent["finding"]))
         elif report.failed and report.when != "teardown":
             self._add_crash(report)
         for values in getattr(report, MODELS_ATTRIBUTE, ()):
             model = _model_report(values)
             self._from_tests.setdefault(_without_seconds(model), model)
-        if time.monotonic() - self._last_write > SECONDS_BETWEEN_WRITES:
+        if time.monotonic() > self._next_write:
             self._write()
 
-    def _add(self, model: dict[str, Any], finding: Finding, allow_unverified: bool) -> None:
-        known = self._scanned.setdefault(model["path"], {"path": model["path"], "findings": []})
+    def _of(self, display: str) -> dict[str, Any]:
+        """What is known of one model by now."""
+        if display not in self._scanned:
+            self._scanned[display] = {
+                "path": display,
+                "findings": [],
+                "settings": self._settings.for_model(display).to_json(),
+                "command": self._settings.scan_command(display),
+            }
+        return self._scanned[display]
+
+    def _add(self, model: dict[str, Any], finding: Finding) -> None:
+        known = self._of(model["path"])
         known.update({name: value for name, value in model.items() if value is not None})
         known["findings"].append(finding)
-        if allow_unverified:
-            self._unverified_allowed.add(model["path"])
 
     def _add_crash(self, report: pytest.TestReport) -> None:
         """A test process that died leaves a report without a finding."""
@@ -171,7 +182,7 @@ class Recorder:
         if check:
             summary = f"The check {check} of {model} did not finish: {report.longreprtext.strip()[:500]}"
             finding = Finding(check=check, behavioural=True, outcome=Outcome.ERROR, summary=summary)
-            self._add({"path": model}, finding, allow_unverified=False)
+            self._add({"path": model}, finding)
 
     @property
     def _models(self) -> list[ModelReport]:
@@ -184,11 +195,14 @@ class Recorder:
         ]
 
     def _write(self) -> None:
-        self._last_write = time.monotonic()
+        started = time.monotonic()
         models = (*self._models, *self._from_tests.values())
         report = ScanReport(models=models, settings=self._settings.for_report())
         for path in self._settings.reports:
-            write_report(report, path)
+            write_report(report, path, root=self._settings.root, listings=self._settings.listings())
+        # What takes long, as of many models, is done less often.
+        now = time.monotonic()
+        self._next_write = now + max(SECONDS_BETWEEN_WRITES, LEAST_SHARE_OF_OTHER_WORK * (now - started))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -206,16 +220,11 @@ class Recorder:
     def _exit_status(self) -> pytest.ExitCode:
         models = self._models
         assessed = {Outcome.PASSED, Outcome.FAILED}
-        if any(model.findings for model in models) and not all(self._accepted(model) for model in models):
+        if any(model.findings for model in models) and not all(model.accepted for model in models):
             return pytest.ExitCode.TESTS_FAILED
         if not any(finding.outcome in assessed for model in models for finding in model.findings):
             return pytest.ExitCode.NO_TESTS_COLLECTED
         return pytest.ExitCode.OK
-
-    def _accepted(self, model: ModelReport) -> bool:
-        if model.verdict is Verdict.UNVERIFIED:
-            return model.path in self._unverified_allowed
-        return model.verdict is Verdict.CLEAN
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line for each model, the worst first."""
@@ -228,9 +237,7 @@ class Recorder:
             terminalreporter.write_line("No model was scanned: no check ran.")
         for line in (*summary_table(models), *missing_limits(models)):
             terminalreporter.write_line(line)
-        refused = [
-            model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not self._accepted(model)
-        ]
+        refused = [model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not model.accepted]
         if refused:
             terminalreporter.write_line(
                 "The gate fails for unverified models: nothing that looks at their behaviour could be assessed. Accept "
@@ -248,9 +255,9 @@ def _split_node_id(node_id: str) -> tuple[str, str]:
 
 def _without_seconds(model: ModelReport) -> str:
     findings = tuple(replace(finding, seconds=0.0) for finding in model.findings)
-    return json.dumps(replace(model, findings=findings).to_json(), sort_keys=True)
+    return json.dumps(replace(model, findings=findings, command=None).to_json(), sort_keys=True)
 
 
 def _model_report(values: dict[str, Any]) -> ModelReport:
-    kept = {name: values[name] for name in ("path", "sha256", "size", "format", "task", "preprocessing", "isolation")}
+    kept = {name: value for name, value in values.items() if name not in ("verdict", "seconds", "findings")}
     return ModelReport(**kept, findings=tuple(Finding.from_json(finding) for finding in values["findings"]))

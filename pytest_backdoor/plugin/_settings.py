@@ -43,7 +43,8 @@ class RunSettings:
     """Everything that is set for a run.
 
     ``root``: the folder that settings, models and the lock are relative to. ``typed``: the folder that what is typed is
-    relative to. ``config_file``: the one that ``-c`` names.
+    relative to. ``config_file``: the one that ``-c`` names. ``settings_file``: the one with the settings, which need
+    not exist.
     """
 
     root: Path
@@ -51,9 +52,9 @@ class RunSettings:
     models: list[dict[str, Any]]
     command_line: dict[str, Any]
     reports: list[Path]
+    settings_file: Path
     typed: Path = field(default_factory=Path.cwd)
     config_file: str | None = None
-    file: str = field(default="pyproject.toml")
 
     def for_model(self, display: str, **overrides: Any) -> ScanSettings:
         """The settings of one model, named as in reports. Raises SettingsError."""
@@ -85,6 +86,18 @@ class RunSettings:
                 words.append(str(value))
         return shlex.join(words)
 
+    def scan_command(self, display: str, check: str = "") -> str:
+        """A command that repeats the scan of one model, named as in reports, or one check of it."""
+        target = display
+        if not display.startswith(HUB_PREFIX):
+            target = display_name(display, self.root / display, self.typed)
+        return self.command(f"{target}::{check}" if check else target, "--backdoor-scan")
+
+    def listings(self) -> tuple[Path, ...]:
+        """The text files that name the models of this run: the lock file, and the one with the settings."""
+        lock = self.for_report()["lock"]
+        return (*(() if lock is None else (self.root / lock,)), self.settings_file)
+
     def _names(self, pattern: str, display: str) -> bool:
         absolute = display_name(pattern, self.root / pattern, self.root)
         return display == absolute or _matches(display.split("/"), absolute.split("/"))
@@ -99,14 +112,17 @@ class RunSettings:
                 continue
             files = sorted(glob.glob(pattern, root_dir=self.root, recursive=True))
             if not files:
-                raise SettingsError(f"{self.file}: [[{TABLE}.models]] path = {pattern!r} matches no file.")
+                raise SettingsError(
+                    f"{self.settings_file.name}: [[{TABLE}.models]] path = {pattern!r} matches no file."
+                )
             found += [str(self.root / file) for file in files]
         return list(dict.fromkeys(found))
 
 
 def read_settings(config: pytest.Config) -> RunSettings:
     """The settings of this run, all of them validated. Raises SettingsError."""
-    file, table = _read_table(config)
+    path, table = _read_table(config)
+    file = path.name
     models = _model_tables(file, table)
     option = config.option
     command_line = {
@@ -120,10 +136,10 @@ def read_settings(config: pytest.Config) -> RunSettings:
         _validate(entry, where=f"{file}: [[{TABLE}.models]]", also=("path",))
     reports = [config.invocation_params.dir / name for name in option.backdoor_report or ()]
     reports = reports or [config.rootpath / name for name in _report_names(file, table)]
-    for path in reports:
-        if path.suffix not in REPORT_SUFFIXES:
+    for report in reports:
+        if report.suffix not in REPORT_SUFFIXES:
             raise SettingsError(
-                f"The report {path.name} has an extension that is not known; use {' or '.join(REPORT_SUFFIXES)}."
+                f"The report {report.name} has an extension that is not known; use {' or '.join(REPORT_SUFFIXES)}."
             )
     return RunSettings(
         root=config.rootpath,
@@ -133,7 +149,7 @@ def read_settings(config: pytest.Config) -> RunSettings:
         reports=list(dict.fromkeys(reports)),
         typed=config.invocation_params.dir,
         config_file=option.inifilename,
-        file=file,
+        settings_file=path,
     )
 
 
@@ -156,12 +172,12 @@ def _from_invocation_folder(command_line: dict[str, Any], config: pytest.Config)
                 )
 
 
-def _read_table(config: pytest.Config) -> tuple[str, dict[str, Any]]:
+def _read_table(config: pytest.Config) -> tuple[Path, dict[str, Any]]:
     path = config.rootpath / "pyproject.toml"
     if config.inipath and config.inipath.suffix == ".toml" and config.inipath.name not in PYTEST_OWN_FILES:
         path = config.inipath
     if not path.is_file():
-        return "pyproject.toml", {}
+        return path, {}
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -169,7 +185,7 @@ def _read_table(config: pytest.Config) -> tuple[str, dict[str, Any]]:
     table = document.get("tool", {}).get("pytest-backdoor", {})
     if not isinstance(table, dict):
         raise SettingsError(f"{path}: {TABLE} must be a table.")
-    return path.name, table
+    return path, table
 
 
 def _model_tables(file: str, table: dict[str, Any]) -> list[dict[str, Any]]:

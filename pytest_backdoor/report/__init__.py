@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from ._json import REPORT_SUFFIXES, write_report
+from ._junit import junit_properties
+from ._pictures import Picture, pictures_of
+from ._strings import one_line
 from ._text import explain, missing_limits, short_reason, summary_table
+from ._write import REPORT_SUFFIXES, write_report
 
-__all__ = ["REPORT_SUFFIXES", "explain", "missing_limits", "short_reason", "summary_table", "write_report"]
+__all__ = [
+    "REPORT_SUFFIXES",
+    "Picture",
+    "explain",
+    "junit_properties",
+    "missing_limits",
+    "one_line",
+    "pictures_of",
+    "short_reason",
+    "summary_table",
+    "write_report",
+]

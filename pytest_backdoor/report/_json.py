@@ -1,18 +1,20 @@
-"""Report files: the extension of the name chooses the format."""
+"""The JSON report: everything that is known; ``docs/schema`` says how it is laid out."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import Any
 
-from ..files import write_atomically
 from ..findings import ScanReport
 
-REPORT_SUFFIXES = (".json",)
+
+def render_json(report: ScanReport) -> bytes:
+    """``report`` as version 1 of the JSON report."""
+    return encoded(report.to_json())
 
 
-def write_report(report: ScanReport, path: Path) -> None:
-    """Write ``report`` to ``path``; a reader never sees a part of it. Raises OSError."""
-    text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+def encoded(values: Any) -> bytes:
+    """JSON values as an indented text with a newline at its end, in UTF-8."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
     # A file name that is not valid UTF-8 holds lone surrogates, which JSON can escape.
-    write_atomically(path, f"{text}\n".encode(errors="backslashreplace"))
+    return f"{text}\n".encode(errors="backslashreplace")

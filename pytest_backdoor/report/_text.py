@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..findings import WORST_FIRST, Finding, ModelReport, Outcome
 from ..rules import RULES
+from ._charts import reference_of
+from ._evidence import Evidence
+from ._strings import one_line, visible
 
 WIDTH = 100
 SUSPECTS = 5
@@ -20,20 +23,21 @@ MARKS = {
 
 
 def short_reason(finding: Finding) -> str:
-    """The finding in one line."""
-    return finding.summary.splitlines()[0] if finding.summary else finding.outcome.value
+    """Why a finding is as it is, and what to do, in one line."""
+    return _no_command(one_line(" ".join(f"{finding.summary} {finding.remedy}".split()))) or finding.outcome.value
 
 
 def explain(model: str, finding: Finding, again: str) -> str:
     """What a failed check found, how sure that is and what to do next; ``again`` is the command that repeats it."""
     several = sum(problem.blocks for problem in finding.problems) > 1
+    evidence = Evidence(finding.evidence)
     lines = [*_wrap(_several(model, finding) if several else finding.summary, WIDTH), ""]
     lines += _entry("model", model)
     lines += _entry("check", f"{finding.check}, {finding.seconds:.1f} s")
     lines += _score(finding)
-    lines += _files(finding.evidence)
-    lines += _trigger(finding.evidence)
-    lines += _suspects(finding.evidence)
+    lines += _files(evidence)
+    lines += _trigger(evidence)
+    lines += _suspects(evidence)
     lines += _problems(finding)
     if finding.remedy and not several:
         lines += _entry("what next", finding.remedy)
@@ -43,33 +47,44 @@ def explain(model: str, finding: Finding, again: str) -> str:
 
 def _wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
     # Paths and commands stay whole, to be copied.
-    return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    lines = textwrap.wrap(
+        visible(text),
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    return [_no_command(line) for line in lines]
+
+
+def _no_command(line: str) -> str:
+    """``line`` so that it is no command to the runner of GitHub Actions, which obeys lines such as ``::error::``."""
+    return line.replace("::", ": :", 1) if line.lstrip().startswith("::") else line
 
 
 def _entry(label: str, text: str, *, wrap: bool = True) -> list[str]:
-    parts = _wrap(text, WIDTH - 13) if wrap else [text]
+    parts = _wrap(text, WIDTH - 13) if wrap else [_no_command(one_line(text))]
     return [f"  {label if number == 0 else '':<11}{part}" for number, part in enumerate(parts)]
 
 
 def _score(finding: Finding) -> list[str]:
     if finding.score is None:
         return []
-    reference = finding.evidence.get("reference")
-    if not reference:
+    reference = reference_of(finding)
+    if reference is None:
         return _entry("score", f"{finding.score:.2f}")
-    quantiles = reference["quantiles"]
+    models = "" if reference.models is None else f"{reference.models} "
     lines = _entry(
         "score",
-        f"{finding.score:.2f}; {reference['models']} clean models score {quantiles['0']:.2f} to "
-        f"{quantiles['1']:.2f}, half of them below {quantiles['0.5']:.2f}",
+        f"{finding.score:.2f}; {models}clean models score {reference.lowest:.2f} to {reference.highest:.2f}, half of "
+        f"them below {reference.median:.2f}",
     )
-    if finding.p_value is not None:
+    if finding.p_value is not None and reference.significance is not None:
         lines += _entry(
             "how sure",
             f"p = {finding.p_value:.2g}: at most that share of clean models, if like the reference ones, scores "
-            f"as high; the gate fails at {reference['significance']:.2g} or less",
+            f"as high; the gate fails at {reference.significance:.2g} or less",
         )
     return lines
 
@@ -95,38 +110,39 @@ def _problems(finding: Finding) -> Iterator[str]:
             yield from _entry("note", f"{problem.rule} ({how}): {problem.message}")
 
 
-def _files(evidence: Any) -> Iterator[str]:
-    for entry in evidence.get("files", ()):
-        if entry.get("status") not in (None, "ok", "match", "matches"):
-            yield from _entry("file", f"{entry.get('path')}: {entry.get('status')}", wrap=False)
+def _files(evidence: Evidence) -> Iterator[str]:
+    for entry in evidence.parts("files"):
+        if entry.text("status") not in (None, "ok", "match", "matches"):
+            yield from _entry("file", f"{entry.text('path')}: {entry.text('status')}", wrap=False)
 
 
-def _trigger(evidence: Any) -> Iterator[str]:
-    if "mask_size" not in evidence:
+def _trigger(evidence: Evidence) -> Iterator[str]:
+    if not evidence.has("mask_size"):
         return
-    name = evidence.get("target_name")
+    name = evidence.text("target_name")
     yield from _entry("target", f"class {name}" if name is not None else "no single class")
-    if "where" in evidence:
-        yield from _entry("kind", f"{evidence['family_meaning']}: {evidence['where']}")
-    drawing: Sequence[str] = evidence.get("trigger_drawing") or ()
+    family, place = evidence.text("family_meaning"), evidence.text("where")
+    if family and place:
+        yield from _entry("kind", f"{family}: {place}")
+    drawing = evidence.texts("trigger_drawing")
     if drawing:
         yield from _entry("trigger", drawing[0])
-        yield from (f"{'':13}{line}".rstrip() for line in drawing[1:])
-    index = evidence.get("anomaly_index")
+        yield from (f"{'':13}{_no_command(one_line(line))}".rstrip() for line in drawing[1:])
+    index = evidence.number("anomaly_index")
     if index is not None:
         yield from _entry("beside", f"anomaly index {index:.1f} (shown, not judged by)")
 
 
-def _suspects(evidence: Any) -> Iterator[str]:
+def _suspects(evidence: Evidence) -> Iterator[str]:
     """The first of the suspicious images of a training set."""
-    for number, entry in enumerate(evidence.get("most_suspicious", ())[:SUSPECTS]):
-        text = f"{entry['image']}: class {entry['label']}, nearest to class {entry['nearest']}"
-        yield f"  {'suspects' if number == 0 else '':<11}{text}"
+    for number, entry in enumerate(evidence.parts("most_suspicious")[:SUSPECTS]):
+        text = f"{entry.text('image')}: class {entry.text('label')}, nearest to class {entry.text('nearest')}"
+        yield f"  {'suspects' if number == 0 else '':<11}{one_line(text)}"
 
 
-def _preprocessing(used: Mapping[str, Any] | None) -> str:
-    """How images were prepared, where nobody declared it and it was more than the default or is in doubt."""
-    if not used or not (used["origin"] == "inferred" or used["note"]):
+def preprocessing_text(used: Mapping[str, Any] | None) -> str:
+    """How images were prepared for the model and how that was known; empty where it was not opened."""
+    if not used:
         return ""
     parts = [f"input_range = {_numbers(used['input_range'])}"]
     if any(used["mean"]) or any(part != 1 for part in used["std"]):
@@ -134,9 +150,11 @@ def _preprocessing(used: Mapping[str, Any] | None) -> str:
     if used["channel_order"] != "RGB":
         parts.append(f"channel_order = {used['channel_order']}")
     text = ", ".join(parts)
+    if used["origin"] == "declared":
+        return f"{text}, declared. {used['note']}".rstrip()
     if used["origin"] != "inferred":
         how = "found in the graph" if used["origin"] == "graph" else "assumed"
-        return f"{text}, {how}. {used['note']} Declare it to be sure."
+        return f"{text}, {how}. {used['note']} Declare it to be sure.".replace("  ", " ")
     text += (
         f", inferred from {used['samples']} clean samples, of which {used['accuracy']:.0%} are classified correctly."
     )
@@ -145,19 +163,35 @@ def _preprocessing(used: Mapping[str, Any] | None) -> str:
     return text
 
 
+def _doubtful_preprocessing(used: Mapping[str, Any] | None) -> str:
+    """The same, where nobody declared it and it was more than the default or is in doubt; else empty."""
+    return preprocessing_text(used) if used and (used["origin"] == "inferred" or used["note"]) else ""
+
+
 def _numbers(numbers: Sequence[float]) -> str:
     return f"[{', '.join(f'{number:.6g}' for number in numbers)}]"
 
 
+def worst_first(models: Iterable[ModelReport]) -> list[ModelReport]:
+    """By verdict, then by how many checks failed, then by name."""
+
+    def order(model: ModelReport) -> tuple[int, int, str]:
+        failed = sum(finding.outcome is Outcome.FAILED for finding in model.findings)
+        return WORST_FIRST.index(model.verdict), -failed, model.path
+
+    return sorted(models, key=order)
+
+
 def summary_table(models: Sequence[ModelReport]) -> list[str]:
     """One line for each model, the worst first, then a preprocessing that was found, and what was not assessed."""
-    ordered = sorted(models, key=lambda model: (WORST_FIRST.index(model.verdict), model.path))
-    width = max((len(model.path) for model in ordered), default=0)
+    ordered = worst_first(models)
+    names = [one_line(model.path) for model in ordered]
+    width = max(map(len, names), default=0)
     lines = []
-    for model in ordered:
-        outcomes = ", ".join(f"{finding.check} {MARKS[finding.outcome]}" for finding in model.findings)
-        lines.append(f"{model.verdict.value:<11} {model.path:<{width}}  {outcomes or 'no check ran'}")
-        text = _preprocessing(model.preprocessing)
+    for model, name in zip(ordered, names, strict=True):
+        outcomes = ", ".join(f"{one_line(finding.check)} {MARKS[finding.outcome]}" for finding in model.findings)
+        lines.append(f"{model.verdict.value:<11} {name:<{width}}  {outcomes or 'no check ran'}")
+        text = _doubtful_preprocessing(model.preprocessing)
         if text:
             lines += _wrap(f"preprocessing: {text}", WIDTH, first=" " * 12, rest=" " * 14)
         for finding in model.findings:

@@ -42,7 +42,8 @@ def scan(
         report = scan_file(source.path, display, checked, folder, hub=source.hub)
     else:
         report = scan_network(model, checked, folder)
-    return ScanReport(models=(report,), settings=checked.to_json())
+    used = checked.to_json()
+    return ScanReport(models=(replace(report, settings=used),), settings=used)
 
 
 def scan_file(

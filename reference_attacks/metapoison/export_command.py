@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .exporting import export_runs
     from .finished import choose_victims, open_finished
 
-    machine = choose_machine(arguments.device, arguments.workers, None, arguments.precision or "float32")
+    machine = choose_machine(arguments.device, arguments.workers, None, arguments.precision)
     folder = open_finished(arguments.trials, machine)
     runs = choose_victims(arguments.trials, poisoned=arguments.victims, clean=arguments.clean)
     for written in export_runs(folder, runs, arguments.out):

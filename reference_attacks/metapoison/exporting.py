@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..badnet.export import safetensors_bytes
 from ..data import ImageSet
 from ..parallel import work_off
 from ..reproduce.machine import versions
-from ..victim_files import MODEL, Victim, npz_bytes, write_victim
+from ..victim_files import Victim, is_written, npz_bytes, write_victim
 from ..zoo.machine import Machine
 from .building import trained_victims
 from .cases import Case, Trained, train_cases
@@ -113,7 +113,7 @@ def export_runs(folder: MetaPoisonFolder, runs: Sequence[VictimRun], out: Path) 
 
     Records hold no weights: victims are trained again, as they were. Those that are in ``out`` are left alone.
     """
-    missing = [run for run in runs if not (_place(run, out) / MODEL).exists()]
+    missing = [run for run in runs if not is_written(_place(run, out).name, out)]
     work_off(partial(_export, folder, out), missing, workers=folder.machine.workers, description="Training victims")
     return [_place(run, out) for run in runs]
 
@@ -123,9 +123,16 @@ def _place(run: VictimRun, out: Path) -> Path:
 
 
 def _export(folder: MetaPoisonFolder, out: Path, run: VictimRun) -> None:
-    setting = folder.setting
+    record, setting = folder.record(run), folder.setting
+    if record is not None and "precision" in record:
+        folder = replace(folder, machine=replace(folder.machine, precision=record["precision"]))
     data = DataChoice(classes=setting.classes, train_images=setting.train_images, seed=folder.seed)
-    about = {"seed": folder.seed, "data": asdict(data), "crafting": asdict(setting.crafting)}
+    about = {
+        "seed": folder.seed,
+        "precision": folder.machine.precision,
+        "data": asdict(data),
+        "crafting": asdict(setting.crafting),
+    }
     (trained,) = trained_victims(folder, [(run,)])
     write_trained(trained, folder.training(run), _place(run, out), classes=data.class_names, about=about)
 
@@ -151,7 +158,12 @@ class Order:
 def train_and_write(order: Order, jobs: Sequence[Job]) -> None:
     """Train the victims of ``jobs``, all of the order's case, and write each."""
     cases = {jobs[0][0].case: order.case}
-    about = {"seed": order.seed, "data": asdict(order.data), "command": order.command}
+    about = {
+        "seed": order.seed,
+        "precision": order.machine.precision,
+        "data": asdict(order.data),
+        "command": order.command,
+    }
     for trained in train_cases(jobs, cases, order.validation, order.training, seed=order.seed, machine=order.machine):
         folder = order.out / trained.run.name
         write_trained(trained, order.training, folder, classes=order.data.class_names, about=about)

@@ -166,7 +166,8 @@ class MetaPoisonFolder:
         """Write a victim's record, and its weights if they are wanted; the record is written last."""
         if weights is not None:
             write_atomically(self._weights_path(run), save({name: part.contiguous() for name, part in weights.items()}))
-        write_atomically(self._record_path(run), json.dumps({"run": asdict(run), **values}).encode())
+        record = {"run": asdict(run), "precision": self.machine.precision, **values}
+        write_atomically(self._record_path(run), json.dumps(record).encode())
 
     def _record_path(self, run: VictimRun) -> Path:
         return self.path / self.name / "victims" / f"{run.name}.json"

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from ..parallel import work_off
-    from ..victim_files import MODEL
+    from ..victim_files import is_written
     from ..zoo.machine import choose_machine
     from .cases import Case, perturbed
     from .evaluating import as_text, evaluate
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .poison_files import read_poisons
     from .runs import VictimRun, as_jobs, grouped
 
-    machine = choose_machine(arguments.device, arguments.workers, None, arguments.precision or "float32")
+    machine = choose_machine(arguments.device, arguments.workers, None, arguments.precision)
     training = _training(arguments, machine)
     file, images = read_poisons(arguments.poisons, arguments.data_root)
     trial = replace(file.trial, arm=arguments.arm)
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         judged=~torch.isin(torch.arange(len(images.test)), file.target_numbers),
     )
     runs = [VictimRun(trial=trial, number=number) for number in range(arguments.victims)]
-    missing = [one for one in runs if not (arguments.out / one.name / MODEL).exists()]
+    missing = [one for one in runs if not is_written(one.name, arguments.out)]
     order = Order(
         case=case,
         training=training,
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         machine=machine,
         out=arguments.out,
-        command=_command(arguments, training),
+        command=_command(arguments, training, machine),
     )
     groups = grouped(as_jobs(missing), machine.group)
     work_off(partial(train_and_write, order), groups, workers=machine.workers, description="Training victims")
@@ -120,11 +120,12 @@ def _training(arguments: argparse.Namespace, machine: Machine) -> VictimTraining
     )
 
 
-def _command(arguments: argparse.Namespace, training: VictimTraining) -> str:
+def _command(arguments: argparse.Namespace, training: VictimTraining, machine: Machine) -> str:
     """The command that repeats this, without the paths of the machine it ran on."""
     words = ["python", "-m", "reference_attacks", "metapoison", "train", "--poisons", arguments.poisons.name]
     words += ["--arm", arguments.arm, "--victims", str(arguments.victims), "--network", training.network]
     for name in ("epochs", "batch", "learning_rate", "momentum", "weight_decay", "shift"):
         words += [f"--{name.replace('_', '-')}", f"{getattr(training, name):g}"]
     words += ["--flip"] if training.flip else []
+    words += ["--precision", machine.precision]
     return shlex.join([*words, "--seed", str(arguments.seed), "--out", arguments.out.name])

@@ -11,6 +11,7 @@ import torch
 
 from ..reproduce.machine import machine, versions
 from ..reproduce.tables import table
+from ..training import as_input
 from ..zoo.seeds import derived_generator
 from .art import LEARNING_RATES, art_craft, art_missing
 from .crafting import CraftingPlan, Poisons, craft, measured
@@ -51,6 +52,7 @@ def measure(source: Source, plan: CraftingPlan, sizes: Sizes, *, seed: int, say:
     torch.set_num_threads(1)
     try:
         ways, rate = _ways(source, plan, sizes, seed, say)
+        network = _network_seconds(source, plan, sizes.count, seed)
     finally:
         torch.set_num_threads(threads)
     return {
@@ -60,8 +62,23 @@ def measure(source: Source, plan: CraftingPlan, sizes: Sizes, *, seed: int, say:
         "sizes": asdict(sizes),
         "art_learning_rate": rate,
         "art_missing": art_missing(),
-        "ways": {name: _values(way, sizes.alone) for name, way in ways.items()},
+        "network_seconds": network,
+        "ways": {name: _values(name, way, sizes) for name, way in ways.items()},
     }
+
+
+def _network_seconds(source: Source, plan: CraftingPlan, count: int, seed: int) -> float:
+    """CPU seconds an image of the network's forward and backward pass on the batch, the best of five."""
+    bases, _ = _pairs(source, min(plan.batch, count), seed)
+    images = as_input(bases).contiguous(memory_format=torch.channels_last).requires_grad_()
+    found = []
+    for _ in range(5):
+        started = time.process_time()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+            features = source.extractor.features(images)
+        torch.autograd.grad(features.float().square().sum(), [images])
+        found.append(time.process_time() - started)
+    return min(found) / len(images)
 
 
 def _ways(
@@ -114,16 +131,18 @@ def _timed(make: Callable[[], Poisons]) -> Timed:
     return Timed(poisons=poisons, seconds=time.process_time() - started)
 
 
-def _values(way: Timed, alone: int) -> Values:
-    """Objectives and distances are of the poisons that all ways have crafted."""
-    poisons = way.poisons
+def _values(name: str, way: Timed, sizes: Sizes) -> Values:
+    """Objectives and distances are of the poisons that all ways have crafted; ART does not tell its steps."""
+    poisons, alone = way.poisons, sizes.alone
     return {
         "poisons": len(poisons.images),
         "seconds": round(way.seconds, 3),
         "seconds_each": round(way.seconds / len(poisons.images), 5),
         "objective": round(float(poisons.objectives[:alone].mean()), 4),
         "distance": round(float(poisons.distances[:alone].mean()), 4),
-        "iterations": round(float(poisons.iterations[:alone].float().mean()), 1),
+        "iterations": sizes.art_iterations
+        if name == ART
+        else round(float(poisons.iterations[:alone].float().mean()), 1),
     }
 
 
@@ -166,6 +185,21 @@ def _setting(values: Values) -> str:
 
 
 def _notes(values: Values) -> str:
+    return f"{_bound(values)} {_of_art(values)}"
+
+
+def _bound(values: Values) -> str:
+    """What a batch can gain at most."""
+    ways, network = values["ways"], values["network_seconds"]
+    batch, alone = (ways[name]["seconds_each"] / max(1.0, ways[name]["iterations"]) for name in (BATCH, ALONE))
+    return (
+        f"A step takes {1e3 * alone:.2f} ms for one poison alone and {1e3 * batch:.2f} ms for each in the batch. The "
+        f"network's forward and backward pass on the batch takes {1e3 * network:.2f} ms an image of it, so that with "
+        f"these settings no batch could be more than {alone / network:.1f} times as fast as one after the other."
+    )
+
+
+def _of_art(values: Values) -> str:
     if values["art_missing"] is not None:
         return f"ART was left out: {values['art_missing']}."
     rates = ", ".join(f"{rate:g}" for rate in LEARNING_RATES)

@@ -187,17 +187,7 @@ def train_trials(folder: EndToEndFolder, trials: Sequence[Trial], images: Images
 
     All randomness is drawn from the folder's seed and the trial's name, so a victim can be trained again.
     """
-    setting = folder.setting
-    targets = [choose_target(trial, before.clean, images.test, folder.seed) for trial in trials]
-    sets = trial_poisons(
-        folder.path / folder.name / "poisons",
-        list(zip(trials, targets, strict=True)),
-        before.clean,
-        images.test,
-        setting.crafting,
-        seed=folder.seed,
-        device=folder.machine.device,
-    )
+    targets, sets = _targets_and_poisons(folder, trials, images, before)
     networks = [deepcopy(before.clean) for _ in trials]
     normals: list[list[torch.Tensor]] = [[] for _ in trials]
 
@@ -209,7 +199,7 @@ def train_trials(folder: EndToEndFolder, trials: Sequence[Trial], images: Images
         networks,
         images.training,
         [PoisonedSet(images=one.images, label=trial.base_class) for one, trial in zip(sets, trials, strict=True)],
-        setting.victims,
+        folder.setting.victims,
         [derived_generator(folder.seed, f"{trial.name}/batches") for trial in trials],
         machine=folder.machine,
         on_epoch=keep_normals,
@@ -219,6 +209,28 @@ def train_trials(folder: EndToEndFolder, trials: Sequence[Trial], images: Images
         Trained(trial=trial, target=target, poisons=poisons, network=network.eval(), normals=turned)
         for trial, target, poisons, network, turned in parts
     ]
+
+
+def find_poisons(folder: EndToEndFolder, trial: Trial, images: Images, before: Before) -> tuple[int, PoisonSet]:
+    """The target of a trial, an index of test images, and its poisons, crafted if the folder does not hold them."""
+    targets, sets = _targets_and_poisons(folder, [trial], images, before)
+    return targets[0], sets[0]
+
+
+def _targets_and_poisons(
+    folder: EndToEndFolder, trials: Sequence[Trial], images: Images, before: Before
+) -> tuple[list[int], list[PoisonSet]]:
+    targets = [choose_target(trial, before.clean, images.test, folder.seed) for trial in trials]
+    sets = trial_poisons(
+        folder.path / folder.name / "poisons",
+        list(zip(trials, targets, strict=True)),
+        before.clean,
+        images.test,
+        folder.setting.crafting,
+        seed=folder.seed,
+        device=folder.machine.device,
+    )
+    return targets, sets
 
 
 def _rotation(trial: Trial, normals: Sequence[torch.Tensor], before: Before) -> dict[str, list[float]]:

@@ -37,7 +37,7 @@ class Scale:
 FULL = Scale(name="full", setting=Setting(), trials=30, outliers=50, counts=(1, *range(5, 75, 5)), ablated=30)
 # What two CPU cores can do in some hours: fewer clean images, fewer steps of crafting, fewer points of the curves. An
 # epoch of a tenth of the images has a tenth of the steps, so the rate is ten times the paper's: at the paper's own,
-# victims are not trained for long enough to learn the poisons. Its results were made with poisons crafted by descent.
+# victims are not trained for long enough to learn the poisons.
 REDUCED = Scale(
     name="reduced",
     setting=replace(
@@ -45,7 +45,7 @@ REDUCED = Scale(
         train_images=5_000,
         evaluation_images=2_000,
         victims=replace(FULL.setting.victims, learning_rate=1.85e-4),
-        crafting=replace(FULL.setting.crafting, iterations=200, step_rule="descent", learning_rate=1e-2),
+        crafting=replace(FULL.setting.crafting, iterations=200),
     ),
     trials=30,
     outliers=30,

@@ -17,6 +17,7 @@ from pytest_backdoor.calibration import ReferenceScores, load_object_pack  # noq
 from reference_attacks.cli import main  # noqa: E402
 from reference_attacks.detectors.matrix.groups import Group, find_models, read_groups  # noqa: E402
 from reference_attacks.detectors.matrix.judging import Vote, count_rows, votes  # noqa: E402
+from reference_attacks.detectors.matrix.measuring import _drawn  # noqa: E402
 from reference_attacks.detectors.matrix.rows import CLEAN, Row, row_of  # noqa: E402
 from reference_attacks.detectors.matrix.text import as_markdown  # noqa: E402
 from reference_attacks.networks import make_network  # noqa: E402
@@ -198,13 +199,14 @@ def test_markdown_shows_counts_and_leaves_out_empty_columns():
     models = [stub(Row(attack="single, pixel")), stub(Row(attack=CLEAN))]
     rows = count_rows(models, [make_record(litmus=9.0), make_record(litmus=0.0)], [TestJudging.references] * 2)
     group = {"title": "Digits", "kind": "classifier", "samples": None, "rows": rows, "models": []}
+    group["note"] = "Made up."
     about = {"command": "c", "machine": "2 cores", "versions": {"torch": "2.15.0"}}
     lines = as_markdown({**about, "groups": [group]}).splitlines()
     assert "Written by `c` (2 cores, torch 2.15.0)." in lines
     assert "| attack | models | litmus | all, no samples | all |" in lines
     assert "| single, pixel | 1 | 1/1 | 1/1 | 1/1 |" in lines
     assert "| clean | 1 | 0/1 | 0/1 | 0/1 |" in lines
-    assert any("199 clean reference models" in line for line in lines)
+    assert "Judged by 199 clean reference models. Clean samples: none. Made up." in lines
 
 
 def run(folder: Path, *further: str) -> Sequence[str]:
@@ -270,3 +272,9 @@ def test_a_model_that_cannot_be_scanned_stops_the_matrix(tmp_path, capsys):
     assert "broken.onnx could not be scanned" in capsys.readouterr().err
     assert not (tmp_path / "matrix.md").exists()
     assert not (tmp_path / "work" / "n" / "broken.json").exists()
+
+
+def test_samples_are_of_all_classes_where_images_come_class_by_class():
+    mixed, grouped = torch.arange(3000) % 10, torch.arange(3000) // 300
+    assert _drawn(mixed).tolist() == list(range(1000, 2000))
+    assert grouped[_drawn(grouped)].bincount().tolist() == [100] * 10

@@ -233,5 +233,10 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path):
     case = read_folder(tmp_path / "files" / trials[0].name)
     assert case.poisons == ("30", "31")
     assert not read_folder(tmp_path / "files" / "control").poisons
+    earlier = read_folder(tmp_path / "files" / f"{trials[0].name}-before")
+    assert (earlier.poisons, earlier.model.name) == (case.poisons, "before.onnx")
+    written = (case.model).stat().st_mtime_ns
+    export_victims(folder, trials[:1], tmp_path / "files")
+    assert case.model.stat().st_mtime_ns == written
     with pytest.raises(ValueError, match="another setting"):
         replace(folder, setting=replace(setting, train_images=27)).build(trials, None)

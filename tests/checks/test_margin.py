@@ -356,6 +356,10 @@ def test_the_evidence_is_json_and_shows_the_patch(channels):
     np.testing.assert_allclose(evidence["margins_by_class"], found.margins.max(0), atol=1e-3)
     row, column = PIXEL["bottom right"]
     patched = decoded(evidence["patched_png"])
+    assert (decoded(evidence["clean_png"]) != patched).any()
+    assert evidence["example_before"] != evidence["example_after"] == evidence["target_name"]
+    assert max(evidence["deviations_by_class"]) == pytest.approx(evidence["deviation"])
+    assert evidence["names_by_class"] == [f"class {number}" for number in range(CLASSES)]
     assert patched.shape[:2] == (SIZE, SIZE)
     assert patched[row, column].min() > 0.8 * 255
     assert list(decoded(evidence["patch_png"]).shape[:2]) == evidence["patch_size"]

@@ -20,6 +20,7 @@ from pytest_backdoor.checks.reversal._evidence import (  # noqa: E402
     evidence_of,
     source_map,
 )
+from pytest_backdoor.checks.reversal._images import shrunk  # noqa: E402
 from pytest_backdoor.checks.reversal._smallest import SmallestTrigger  # noqa: E402
 from pytest_backdoor.settings import DEFAULT_FAMILIES  # noqa: E402
 
@@ -89,11 +90,24 @@ def test_the_evidence_is_json_and_shows_the_trigger(channels):
     assert evidence["trigger_drawing"][0] == f"rows {PIXEL[0]} to {PIXEL[0]}, columns {PIXEL[1]} to {PIXEL[1]}"
     mask = decoded(evidence["mask_png"])
     assert np.unravel_index(mask.argmax(), mask.shape) == PIXEL
-    for name in ("trigger_png", "triggered_png"):
+    for name in ("trigger_png", "clean_png", "triggered_png"):
         assert decoded(evidence[name]).shape[:2] == (SIZE, SIZE)
+    changed = (decoded(evidence["clean_png"]) != decoded(evidence["triggered_png"])).reshape(SIZE, SIZE, -1).any(axis=2)
+    assert changed[PIXEL]
+    assert not changed[mask.reshape(SIZE, SIZE) == 0].any()
+    assert evidence["example_before"] == f"class {evidence['predicted_before'][0]}" != evidence["example_after"]
+    assert evidence["example_after"] == f"class {TARGET}"
+    assert evidence["names_by_class"] == [f"class {number}" for number in range(4)]
     assert decoded(evidence["before_and_after_png"]).shape[:2] == (2 * SIZE, SHOWN * SIZE)
     assert TARGET not in evidence["predicted_before"]
     assert set(evidence["predicted_after"]) == {TARGET}
+
+
+@pytest.mark.parametrize(
+    ("size", "largest", "expected"), [((8, 6), 8, (8, 6)), ((224, 112), 64, (64, 32)), ((300, 1), 60, (60, 1))]
+)
+def test_large_pictures_are_shown_smaller(size, largest, expected):
+    assert shrunk(torch.rand(3, *size), largest).shape == (3, *expected)
 
 
 @pytest.mark.parametrize("family", DEFAULT_FAMILIES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -140,8 +141,11 @@ def test_junit(project):
         for case in cases
     }
     assert list(found) == [("model.onnx", "provenance"), ("model.onnx", "litmus")]
-    assert found["model.onnx", "provenance"] == {"backdoor_outcome": "not_assessed"}
+    provenance = found["model.onnx", "provenance"]
+    assert provenance["backdoor_outcome"] == "not_assessed"
+    assert provenance.keys() == {"backdoor_outcome", "backdoor_sha256", "backdoor_summary"}
+    assert provenance["backdoor_sha256"] == hashlib.sha256((project.path / "model.onnx").read_bytes()).hexdigest()
     litmus = found["model.onnx", "litmus"]
     assert litmus["backdoor_outcome"] == "failed"
     assert float(litmus["backdoor_p_value"]) == 0.001
-    assert float(litmus["backdoor_score"]) > 0
+    assert float(litmus["backdoor_score"]) > float(litmus["backdoor_threshold"])

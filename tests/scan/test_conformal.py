@@ -92,8 +92,32 @@ def test_evidence():
         "description": "made up",
         "models": 101,
         "significance": 0.01,
-        "quantiles": {"0": 0.0, "0.05": 5.0, "0.5": 50.0, "0.95": 95.0, "1": 100.0},
+        "quantiles": (quantiles := {"0": 0.0, "0.05": 5.0, "0.5": 50.0, "0.95": 95.0, "1": 100.0}),
+        "threshold": 100.0,
+        "components": {"score": {"quantiles": quantiles, "threshold": 100.0}},
     }
+
+
+@pytest.mark.parametrize(("count", "significance"), [(99, 0.01), (999, 0.01), (20, 0.3), (9, 0.1), (40, 0.05)])
+def test_the_threshold_is_the_highest_score_that_passes(count, significance):
+    scores = reference(range(count))
+    threshold = scores.threshold(significance)
+    assert judge(threshold, scores, significance).suspicious is False
+    assert judge(threshold + 1e-6, scores, significance).suspicious is True
+
+
+def test_no_threshold_where_there_are_too_few_scores():
+    assert reference(range(98)).threshold(0.01) is None
+
+
+def test_joint_threshold_in_the_unit_of_each_score():
+    generator = np.random.default_rng(0)
+    references = {"a": reference(generator.normal(size=99)), "b": reference(generator.normal(5, 3, size=99))}
+    for name in references:
+        low = {other: scores.median for other, scores in references.items()}
+        threshold = judge_jointly(low, references, 0.05).evidence()["components"][name]["threshold"]
+        assert judge_jointly(low | {name: threshold - 1e-4}, references, 0.05).suspicious is False
+        assert judge_jointly(low | {name: threshold + 1e-4}, references, 0.05).suspicious is True
 
 
 def test_false_positives_keep_to_the_rate():

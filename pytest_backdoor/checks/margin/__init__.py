@@ -57,10 +57,10 @@ class MarginCheck(BehaviouralCheck):
             suspicion=f"{patch}, more than clean models allow. {note}".strip(),
             reassurance=f"{patch}, as in clean models.",
             remedy=(
-                "Do not deploy this model. Look at the patch in the JSON report (--backdoor-report scan.json), paste "
+                "Do not deploy this model. Look at the patch in a report (--backdoor-report scan.html), paste "
                 "it onto images of your own to confirm, and get the model from another source."
             ),
-            evidence={"pack": pack.name, **evidence},
+            evidence={"pack": pack.name, "component": self.name, **evidence},
             seed=settings.seed,
         )
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._threads import single_threaded
-from ..reversal._evidence import encode_png
-from ..reversal._images import to_pixels
+from ..reversal._evidence import LARGEST_PICTURE, encode_png
+from ..reversal._images import shrunk, to_pixels
 from ._maximise import MarginResult, class_margins
 from ._patches import Schedule
 from ._score import margin_deviations
@@ -47,7 +47,8 @@ def evidence_of(
 ) -> dict[str, Any]:
     """The report's evidence as JSON values, on the place and class whose margin deviates most.
 
-    ``margins_by_class`` are each class's largest ones; the pictures are base64-encoded PNG files.
+    ``margins_by_class`` are each class's largest ones, ``deviations_by_class`` its largest deviations, which are in the
+    unit of the score; the pictures are base64-encoded PNG files.
     """
     schedule = schedule or Schedule()
     deviations = margin_deviations(result.margins, statistics)
@@ -59,10 +60,15 @@ def evidence_of(
         "margin": round(float(result.margins[place, target]), 4),
         "deviation": round(float(deviations[place, target]), 4),
         "margins_by_class": [round(float(value), 4) for value in result.margins.max(axis=0)],
+        "names_by_class": [class_name(number) for number in range(deviations.shape[1])],
+        "deviations_by_class": [round(float(value), 4) for value in deviations.max(axis=0)],
         "patch_size": list(result.patches[place].shape[-2:]),
         "places": list(result.places),
         "steps": schedule.steps,
         "starts": 1,
         "patch_png": encode_png(to_pixels(result.patches[place][target])),
-        "patched_png": encode_png(to_pixels(result.shown[place][target])),
+        "clean_png": encode_png(to_pixels(shrunk(result.clean[target], LARGEST_PICTURE))),
+        "patched_png": encode_png(to_pixels(shrunk(result.shown[place][target], LARGEST_PICTURE))),
+        "example_before": class_name(int(result.predicted_before[target])),
+        "example_after": class_name(int(result.predicted_after[place][target])),
     }

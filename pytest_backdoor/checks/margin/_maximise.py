@@ -22,13 +22,18 @@ class MarginResult:
     ``margins``: float64 ``(P, K)`` for P places and K classes: the mean, over images that the model gives another
     class, of z_class - max of the other logits with the patch, in units of the logits' root mean square on the images
     without it. ``places``: their names. ``patches``: for each place float ``(K, C, h, w)`` in [0, 1]. ``shown``: for
-    each place float ``(K, C, H, W)``, an image with the patch.
+    each place float ``(K, C, H, W)``, an image with the patch. ``clean``: float ``(K, C, H, W)``, the same images
+    without it. ``predicted_before``, int64 ``(K,)``, and ``predicted_after``, for each place ``(K,)``: the classes that
+    the model gives them.
     """
 
     margins: np.ndarray[tuple[int, int], np.dtype[np.float64]]
     places: tuple[str, ...]
     patches: tuple[torch.Tensor, ...]
     shown: tuple[torch.Tensor, ...]
+    clean: torch.Tensor
+    predicted_before: torch.Tensor
+    predicted_after: tuple[torch.Tensor, ...]
 
 
 def class_margins(
@@ -64,11 +69,21 @@ def class_margins(
     margins = torch.stack([margins_with(question, *pair, schedule) for pair in zip(searched, patches, strict=True)])
     _require_finite(margins, "outputs")
     _require_gain(question, searched, patches, schedule)
+    shown = tuple(question.show(place, patch) for place, patch in zip(searched, patches, strict=True))
+    with torch.no_grad():
+        predicted = tuple(
+            torch.cat([scaled(part).argmax(1).cpu() for part in torch.split(of_place, schedule.largest_batch)])
+            for of_place in shown
+        )
+    first = question.order[:, 0]
     return MarginResult(
         margins=margins.double().cpu().numpy(),
         places=tuple(place.name for place in searched),
         patches=tuple(patches),
-        shown=tuple(question.show(place, patch) for place, patch in zip(searched, patches, strict=True)),
+        shown=shown,
+        clean=images[first],
+        predicted_before=answers.argmax(1)[first].cpu(),
+        predicted_after=predicted,
     )
 
 

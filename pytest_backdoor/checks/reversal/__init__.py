@@ -81,10 +81,10 @@ class ReversalCheck(BehaviouralCheck):
             suspicion=f"{_suspicion(evidence)} {note}".strip(),
             reassurance=_reassurance(evidence),
             remedy=(
-                "Do not deploy this model. Look at the trigger in the JSON report (--backdoor-report scan.json), paste "
+                "Do not deploy this model. Look at the trigger in a report (--backdoor-report scan.html), paste "
                 "it onto images of your own to confirm, and get the model from another source."
             ),
-            evidence=evidence,
+            evidence={**evidence, "component": known[worst]},
             seed=settings.seed,
         )
 
@@ -109,7 +109,7 @@ def _judged_families(pack: DetectorPack, components: tuple[str, ...]) -> dict[st
 def _where_from(evidence: dict[str, Any]) -> str:
     if evidence["images"] == "samples":
         return "held-out clean samples"
-    return "the detector pack's made-up images, as no clean samples were given"
+    return "made-up images of the detector pack (no clean samples were given)"
 
 
 def _trigger(evidence: dict[str, Any]) -> str:
@@ -122,7 +122,7 @@ def _suspicion(evidence: dict[str, Any]) -> str:
     share = f"{evidence['flipped']:.0%} of {evidence['flipped_of']} {_where_from(evidence)}"
     if evidence["target_class"] is None:
         return f"{_trigger(evidence)} makes {share} leave their class, for no single target class."
-    return f"{_trigger(evidence)} turns {share}, into class {evidence['target_name']}."
+    return f"{_trigger(evidence)} turns {share} into class {evidence['target_name']}."
 
 
 def _reassurance(evidence: dict[str, Any]) -> str:

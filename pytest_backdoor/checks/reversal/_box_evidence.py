@@ -56,6 +56,7 @@ def box_evidence(
         "photographs": {"optimised": len(reversal.images.images), "held_out": len(reversal.images.held_out)},
         "families": [family.name],
         **_by_class(reversal, score),
+        "names_by_class": [class_name(number) for number in searched.targets[:-1].tolist()],
         "source_map": rows,
         "detections": _detected(reversal, score, detector, source, target),
         **_pictures(reversal, score),

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from ...settings import TRIGGER_FAMILIES
-from ._check import Reversal
-from ._images import to_pixels
+from ._check import LOCALISED, Reversal
+from ._images import shrunk, to_pixels
 from ._score import FamilyScore
 from ._search import AGNOSTIC
 from ._smallest import SmallestTrigger
 
 SHOWN = 6
+# A report holds pictures of many models: photographs of usual input sizes are shown smaller.
+LARGEST_PICTURE, LARGEST_IN_A_ROW = 128, 64
 ClassName = Callable[[int], str]
 
 
@@ -56,8 +58,9 @@ def evidence_of(reversal: Reversal, name: str, scores: dict[str, FamilyScore], c
         "families_left_out": [family for family in TRIGGER_FAMILIES if family not in reversal.found],
         "scores_by_family": {family: round(other.value, 3) for family, other in scores.items()},
         **_by_class(reversal, name, score),
+        "names_by_class": [class_name(number) for number in searched.targets[:-1].tolist()],
         "source_map": source_map(reversal, name, score),
-        **_pictures(reversal, name, score, trigger),
+        **_pictures(reversal, name, score, trigger, class_name),
     }
 
 
@@ -87,28 +90,43 @@ def source_map(reversal: Reversal, name: str, score: FamilyScore) -> list[dict[s
     return rows
 
 
-def _pictures(reversal: Reversal, name: str, score: FamilyScore, trigger: SmallestTrigger) -> dict[str, Any]:
-    """The trigger, its mask, and a few held-out images of other classes before (above) and after (below)."""
+def _pictures(
+    reversal: Reversal, name: str, score: FamilyScore, trigger: SmallestTrigger, class_name: ClassName
+) -> dict[str, Any]:
+    """The trigger, its mask, and a few held-out images of other classes before (above) and after (below).
+
+    The example that is shown larger is the first of them that the trigger turns, as far as it turns any.
+    """
     labels = reversal.images.held_out_labels
     shown = reversal.images.held_out[labels != trigger.target][:SHOWN]
-    changed = reversal.triggered(name, score, shown)
+    # All pictures are of one trigger; where it could not be made smaller, of the one that was searched.
+    changed = trigger.apply(shown) if name in LOCALISED else reversal.triggered(name, score, shown)
     with torch.no_grad():
         before, after = (reversal.forward(part).argmax(1).tolist() for part in (shown, changed))
-    strip = torch.cat([torch.cat(list(part), dim=2) for part in (shown, changed)], dim=1)
+    strip = torch.cat(
+        [torch.cat([shrunk(image, LARGEST_IN_A_ROW) for image in part], dim=2) for part in (shown, changed)], dim=1
+    )
+    turned = [one != other and trigger.target in (AGNOSTIC, other) for one, other in zip(before, after, strict=True)]
+    number = turned.index(True) if any(turned) else 0
     return {
-        **drawn(trigger, changed[0]),
+        **drawn(trigger, shown[number], changed[number]),
+        "example_before": class_name(before[number]),
+        "example_after": class_name(after[number]),
         "before_and_after_png": encode_png(to_pixels(strip)),
         "predicted_before": before,
         "predicted_after": after,
     }
 
 
-def drawn(trigger: SmallestTrigger, triggered: torch.Tensor) -> dict[str, Any]:
-    """A trigger, its mask and an image with it, float ``(C, H, W)``, as pictures, and its drawing in characters."""
+def drawn(trigger: SmallestTrigger, clean: torch.Tensor, triggered: torch.Tensor) -> dict[str, Any]:
+    """A trigger, its mask and an image without and with it, float ``(C, H, W)``, as pictures, and its drawing in
+    characters.
+    """
     return {
         "trigger_png": encode_png(to_pixels(trigger.pattern * trigger.mask)),
         "mask_png": encode_png(to_pixels(trigger.mask)),
-        "triggered_png": encode_png(to_pixels(triggered)),
+        "clean_png": encode_png(to_pixels(shrunk(clean, LARGEST_PICTURE))),
+        "triggered_png": encode_png(to_pixels(shrunk(triggered, LARGEST_PICTURE))),
         "trigger_drawing": draw(trigger),
     }
 

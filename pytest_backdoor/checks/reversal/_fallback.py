@@ -42,7 +42,7 @@ def measure_without_gradients(
     else:
         images = from_samples(subject.classifier, samples, generator)
     trigger = _smallest(subject, images, forward, seed)
-    evidence = _evidence(subject, trigger, images)
+    evidence = _evidence(subject, trigger, images, forward)
     goal = "leave their class" if trigger.target == AGNOSTIC else f"fall into class {evidence['target_name']}"
     return Measurement(
         components={COMPONENT: math.log(evidence["image_area"] / max(trigger.size, 1))},
@@ -80,7 +80,10 @@ def _smallest(subject: Subject, images: ReversalImages, forward: Forward, seed: 
     )
 
 
-def _evidence(subject: Subject, trigger: SmallestTrigger, images: ReversalImages) -> dict[str, Any]:
+def _evidence(subject: Subject, trigger: SmallestTrigger, images: ReversalImages, forward: Forward) -> dict[str, Any]:
+    clean = images.held_out[:1]
+    triggered = trigger.apply(clean)
+    before, after = forward(torch.cat([clean, triggered])).argmax(1).tolist()
     return {
         "gradient_free": True,
         "target_class": None if trigger.target == AGNOSTIC else trigger.target,
@@ -90,5 +93,7 @@ def _evidence(subject: Subject, trigger: SmallestTrigger, images: ReversalImages
         "flipped": round(trigger.success, 4),
         "flipped_of": len(images.held_out),
         "images": images.source,
-        **drawn(trigger, trigger.apply(images.held_out[:1])[0]),
+        **drawn(trigger, clean[0], triggered[0]),
+        "example_before": subject.class_name(before),
+        "example_after": subject.class_name(after),
     }

@@ -160,6 +160,16 @@ def _split(images: torch.Tensor, labels: torch.Tensor, classes: int, source: str
     )
 
 
+def shrunk(image: torch.Tensor, largest: int) -> torch.Tensor:
+    """``image``, float ``(C, H, W)``, made smaller where a side is longer than ``largest`` pixels; for a report."""
+    height, width = image.shape[-2:]
+    share = largest / max(height, width)
+    if share >= 1:
+        return image
+    size = [max(1, round(height * share)), max(1, round(width * share))]
+    return interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+
+
 def to_pixels(image: torch.Tensor) -> np.ndarray[Any, Any]:
     """Uint8 pixels of a float ``(C, H, W)`` image in [0, 1]: ``(H, W, 3)`` of its first three channels, else
     ``(H, W)`` of its first one.

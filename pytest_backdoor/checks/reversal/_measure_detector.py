@@ -59,11 +59,11 @@ def measure_detector(subject: Subject, detector: Detector, context: Context) -> 
         ),
         unjudged=f"{_what_it_does(evidence)} {_confirmed(evidence)}",
         remedy=(
-            "Do not deploy this detector. Look at the trigger in the JSON report (--backdoor-report scan.json), stick "
+            "Do not deploy this detector. Look at the trigger in a report (--backdoor-report scan.html), stick "
             "it onto an object to confirm, and get the model from another source."
         ),
         how_to_judge=HOW_TO_BUILD,
-        evidence=evidence,
+        evidence={**evidence, "component": BOX_PATCH_COMPONENT},
         seed=settings.seed,
     )
 

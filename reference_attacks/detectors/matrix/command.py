@@ -26,6 +26,7 @@ check, in each cell how many are caught at a false-positive rate of 1 %. A TOML 
   samples = "mnist"            # a task, or a folder or .npz of clean images; for detectors: photographs
   pack = "pack.npz"            # unless a shipped one fits
   kind = "classifier"          # or "detector"
+  note = "Made-up images."     # a remark for the report
 
 The command can be interrupted and goes on where it stopped; folders that are not there yet count as empty.
 """
@@ -97,6 +98,7 @@ def _measured(group: Group, arguments: argparse.Namespace) -> dict[str, Any]:
         "title": group.title,
         "kind": group.kind,
         "samples": None if group.samples is None else Path(group.samples).name,
+        "note": group.note,
         "rows": count_rows(models, found, references),
         "models": [
             {

@@ -26,7 +26,7 @@ class Group:
     they classify images or detect objects. ``samples``: clean images: a task's name, such as mnist, or a folder or
     ``.npz`` as ``--backdoor-data`` takes it. ``pack``: a detector pack, None for those that are shipped. ``splits``:
     the parts of a zoo that are tested on. ``files``: patterns for the files of a folder, such as ``**/*-head.onnx``.
-    ``network``: the architecture family of safetensors whose cards do not tell it.
+    ``network``: the architecture family of safetensors whose cards do not tell it. ``note``: a remark for the report.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Group:
     splits: tuple[str, ...] = ("test",)
     files: tuple[str, ...] = ("*",)
     network: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,6 @@ class Scanning:
 
     def prepare(self) -> None:
         """Write the samples of a task, a thousand of its test images, unless they are there."""
-        from ...data import ImageSet
         from ...tasks import load_task
         from ...victim_files import npz_bytes
 
@@ -61,12 +60,18 @@ class Scanning:
         if path is None or self.group.samples is None or not is_task(self.group.samples) or path.exists():
             return
         test = load_task(self.group.samples, self.data_root)[1]
-        part = slice(FIRST_SAMPLE, FIRST_SAMPLE + SAMPLES)
-        write_atomically(path, npz_bytes(ImageSet(images=test.images[part], labels=test.labels[part])))
+        write_atomically(path, npz_bytes(test.take(_drawn(test.labels))))
 
     def record_path(self, model: MatrixModel) -> Path:
         """Where the findings on a model are kept."""
         return self.work / self.group.name / f"{model.name}.json"
+
+
+def _drawn(labels: torch.Tensor) -> torch.Tensor:
+    """Which test images are samples; of images that come class by class, as CIFAR-10's, some of all classes."""
+    if (labels.diff() >= 0).all():
+        return torch.linspace(0, len(labels) - 1, min(SAMPLES, len(labels))).long()
+    return torch.arange(FIRST_SAMPLE, FIRST_SAMPLE + SAMPLES)
 
 
 def measure_group(scanning: Scanning, models: Sequence[MatrixModel], *, workers: int) -> list[dict[str, Any]]:

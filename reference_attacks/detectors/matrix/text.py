@@ -58,7 +58,8 @@ def _remarks(group: Mapping[str, Any]) -> list[str]:
     counts = sorted({cell["references"] for row in group["rows"] for cell in row["columns"].values()} - {0})
     words = " or ".join(str(count) for count in counts) or "no"
     samples = group["samples"] or "none"
-    return [f"Judged by {words} clean reference models. Clean samples: {samples}.", ""]
+    note = f" {group['note']}" if group.get("note") else ""
+    return [f"Judged by {words} clean reference models. Clean samples: {samples}.{note}", ""]
 
 
 def _details(group: Mapping[str, Any]) -> list[str]:

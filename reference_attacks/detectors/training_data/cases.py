@@ -150,9 +150,16 @@ def read_folder(folder: Path) -> FolderCase:
     )
 
 
-def write_card(folder: Path, title: str, poisons: Iterable[str | int], settings: dict[str, Any] | None = None) -> None:
-    """Write the ``poisons.json`` of a folder whose model, training set and clean samples have their default names."""
-    values = {"title": title, "poisons": [str(name) for name in poisons], "settings": settings or {}}
+def write_card(
+    folder: Path,
+    title: str,
+    poisons: Iterable[str | int],
+    settings: dict[str, Any] | None = None,
+    *,
+    model: str = "model.onnx",
+) -> None:
+    """Write the ``poisons.json`` of a folder whose training set and clean samples have their default names."""
+    values = {"title": title, "poisons": [str(name) for name in poisons], "settings": settings or {}, "model": model}
     write_atomically(folder / CARD, f"{json.dumps(values, indent=1)}\n".encode())
 
 

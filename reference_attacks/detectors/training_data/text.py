@@ -15,7 +15,8 @@ Each cell of a ranking says which share of the poisons is among its first 1 % / 
 all of them there where there are more poisons than that. `p` is the p-value of the whole set against the clean samples,
 after the correction for all classes, scores and depths. A set fails at p ≤ 0.01 where this check is the only one that
 judges, and at p ≤ 0.00005 beside the checks of the model. "Success" is the share of triggered test images that get the
-attacker's label.
+attacker's label. Sets of Poison Frogs are also looked at by the clean network that the victim was trained on from ("by
+the network before").
 """
 
 
