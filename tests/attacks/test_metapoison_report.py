@@ -238,6 +238,12 @@ def test_what_is_not_measured_is_left_out_and_nothing_is_trained_for_the_report(
     results, text, _ = shown("figure-4", reported)
     assert list(results["pairs"]) == [pair_label(SMALL, first)]
     assert results["arms"]["clean"]["victims"] == SMALL.victims
+    # One point of a comparison is no comparison.
+    for part in ("figure-5", "figure-6"):
+        _, text, pictures = shown(part, reported)
+        assert "not measured yet" in text
+        assert "|" not in text
+        assert pictures == {}
 
 
 def test_pairs_have_different_classes_until_there_are_no_others():

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ..parts import Values
 from ..tables import percent, table
-from .rows import COLUMNS, MEANING, row
+from .rows import COLUMNS, MEANING, compared, row
 from .setting_text import setting_text
 
 ATTACKS = f"""\
@@ -33,8 +33,10 @@ def figure_6(results: Values) -> str:
     """Attacks of other kinds, weights, features."""
     attacks = [row([kind], found) for kind, found in results["attacks"].items() if found is not None]
     parts = [setting_text(results)]
-    if attacks:
+    if compared(results["attacks"]):
         parts += [ATTACKS, table(["attack", *COLUMNS], attacks)]
+    else:
+        parts.append("**6c**, other attacks: not measured yet.")
     if results["looked"]:
         parts += [WEIGHTS, table(WEIGHTS_HEAD, _weights(results["looked"]))]
         parts += [FEATURES, table(FEATURES_HEAD, _features(results["looked"]))]

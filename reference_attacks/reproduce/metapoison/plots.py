@@ -11,6 +11,7 @@ from ..intervals import shares_with_reach
 from ..parts import Values
 from .inside_plots import attack_bars, feature_boxes, weight_paths
 from .palette import ARM_COLOURS, ARM_LABELS, PAIR_COLOURS, PAIR_MARKERS
+from .rows import compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,11 +113,11 @@ def _lines(axes: Axes, curves: np.ndarray[Any, Any], colour: str, arm: str) -> N
 def figure_5(results: Values) -> dict[str, bytes]:
     """(a) success against the share of poisons, (b) on victims that are trained otherwise, one series for each pair."""
     pictures = {}
-    budgets = {label: _known(points) for label, points in results["budgets"].items()}
-    if any(budgets.values()):
+    budgets = {label: _known(points) for label, points in results["budgets"].items() if compared(points)}
+    if budgets:
         pictures["a"] = _budgets(budgets)
-    variants = {label: _known(points) for label, points in results["variants"].items()}
-    if any(variants.values()):
+    variants = {label: _known(points) for label, points in results["variants"].items() if compared(points)}
+    if variants:
         pictures["b"] = _variants(variants)
     return pictures
 
@@ -127,8 +128,6 @@ def _budgets(budgets: dict[str, list[tuple[str, Values]]]) -> bytes:
     ticks = sorted({float(share) for points in budgets.values() for share, _ in points})
     for number, (label, points) in enumerate(budgets.items()):
         ordered = sorted(points, key=lambda point: float(point[0]))
-        if not ordered:
-            continue
         shares, reach = shares_with_reach([found for _, found in ordered])
         # Side by side, so that intervals do not hide each other.
         places = [100 * float(share) * 1.05**number for share, _ in ordered]
@@ -146,8 +145,6 @@ def _variants(variants: dict[str, list[tuple[str, Values]]]) -> bytes:
     names = [name for name in VARIANT_LABELS if any(name == own for points in variants.values() for own, _ in points)]
     width = 0.8 / len(variants)
     for number, (label, points) in enumerate(variants.items()):
-        if not points:
-            continue
         shares, reach = shares_with_reach([found for _, found in points])
         places = [names.index(name) + width * (number - (len(variants) - 1) / 2) for name, _ in points]
         colour = PAIR_COLOURS[number % len(PAIR_COLOURS)]
@@ -165,7 +162,7 @@ def figure_6(results: Values) -> dict[str, bytes]:
         pictures["a"] = weight_paths({label: pair["weights"] for label, pair in results["looked"].items()})
         pictures["b"] = feature_boxes({label: pair["features"] for label, pair in results["looked"].items()})
     attacks = _known(results["attacks"])
-    if attacks:
+    if compared(results["attacks"]):
         pictures["c"] = attack_bars(attacks, *shares_with_reach([found for _, found in attacks]))
     return pictures
 

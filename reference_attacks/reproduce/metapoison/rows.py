@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..parts import Values
 from ..tables import percent
 
@@ -18,6 +20,11 @@ Success: the share of targets that victims take for the wanted class after their
 evaluation mode; confidence: the mean probability of that class. Intervals are those of Clopper and Pearson as if all
 victims were independent; by pair: the lowest and the highest share of a pair. With batch statistics: as the paper's
 code measures, the target being part of a training batch whose means and variances are used."""
+
+
+def compared(points: Mapping[str, Values | None]) -> bool:
+    """Whether at least two of the points of a comparison are there: one says nothing by itself."""
+    return sum(found is not None for found in points.values()) > 1
 
 
 def row(first: list[str], found: Values, *last: str) -> list[str]:

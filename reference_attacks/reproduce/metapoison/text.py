@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ..parts import Values
 from ..tables import percent, table
-from .rows import COLUMNS, MEANING, row
+from .rows import COLUMNS, MEANING, compared, row
 from .setting_text import setting_text
 
 ARM_NAMES = {
@@ -107,20 +107,23 @@ def figure_5(results: Values) -> str:
     budgets = _by_pair(results["budgets"], lambda share: f"{100 * float(share):g} %")
     variants = _by_pair(results["variants"], VARIANT_NAMES.__getitem__)
     bounds = [row([f"{levels}/255"], found) for levels, found in results["bounds"].items() if found is not None]
+    comparisons = [
+        ("**5a**, fewer poisons", BUDGETS, ["pair", "poisons"], budgets),
+        ("**5b**, victims that are trained otherwise", VARIANTS, ["pair", "victims are trained"], variants),
+        ("Another bound of a pixel's change", BOUNDS, ["bound"], bounds if compared(results["bounds"]) else []),
+    ]
     parts = [f"{setting_text(results)} {MEANING}"]
-    if budgets:
-        parts += [BUDGETS, table(["pair", "poisons", *COLUMNS], budgets)]
-    if variants:
-        parts += [VARIANTS, table(["pair", "victims are trained", *COLUMNS], variants)]
-    if bounds:
-        parts += [BOUNDS, table(["bound", *COLUMNS], bounds)]
+    for name, about, head, rows in comparisons:
+        parts += [about, table([*head, *COLUMNS], rows)] if rows else [f"{name}: not measured yet."]
     return "\n\n".join(parts)
 
 
 def _by_pair(pairs: Mapping[str, Values], name: Callable[[str], str]) -> list[list[str]]:
+    """Rows of the pairs of which more than one point is there."""
     return [
         row([label, name(point)], found)
         for label, points in pairs.items()
+        if compared(points)
         for point, found in points.items()
         if found is not None
     ]
