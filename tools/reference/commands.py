@@ -28,7 +28,7 @@ def attacks_page() -> str:
         "# The command `python -m reference_attacks`\n\n"
         f"{parser.description}\n\nIt needs the extra `attacks`: `pip install 'pytest-backdoor[attacks]'`. Told at more "
         "length: [BadNets](../reference-attacks.md), [traffic signs](../traffic-signs.md), "
-        "[Poison Frogs](../poison-frogs.md), [detector packs](../detector-packs.md)."
+        "[Poison Frogs](../poison-frogs.md), [MetaPoison](../metapoison.md), [detector packs](../detector-packs.md)."
     )
     return "\n\n".join([head, *_sections(parser)])
 
