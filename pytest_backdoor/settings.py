@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 from typing import Any, Literal
 
 from .errors import SettingsError
@@ -25,24 +26,38 @@ TRIGGER_FAMILIES = {
 DETECTOR_FAMILIES = {"box-patch": "an opaque patch on every object"}
 DEFAULT_FAMILIES = ("patch", "pixels", "blend", "wave", "warp")
 
+MODEL_SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "layout": "`NCHW` or `NHWC`; default: read from the input's shape",
+        "input_range": "Lowest and highest value of the images before normalisation: `[0, 1]`, `[0, 255]`, `[-1, 1]`; "
+        "default: [found](../usage.md#preprocessing)",
+        "mean": "One number, or one for each channel in the model's channel order; applied after the range",
+        "std": "Likewise",
+        "channel_order": "`RGB` or `BGR`; default: RGB, unless the labelled clean samples show BGR",
+        "classes": "Names of the classes, in the order of the outputs",
+        "factory": "`package.module:function` that builds the torch network of a state dict; imported from pytest's "
+        "root folder ([how](../how-to/torch-state-dicts.md))",
+        "input_shape": "`[channels, height, width]`, for torch models and ONNX models that leave it open",
+        "source": "Where the file comes from; an address (`https://...`, `hf://owner/repo@revision/file`) must be "
+        "protected and pinned, as [provenance](../provenance.md) says",
+    }
+)
+"""The settings that describe a model and are no options, with their meaning in Markdown, for the reference."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScanSettings:
     """How one model is scanned.
 
     ``checks``: names of checks, None for all. ``data``: a folder or ``.npz`` of clean samples.
-    ``train_data``: the same of the images that the model was trained on. ``fpr``: the gate's
-    false-positive rate, in (0, 1). ``lock``: path of the lock file, None if there is none. ``timeout``: seconds for
-    all checks of the model, 0 for no limit. ``memory``: MB that the scan may allocate, 0 for no limit. ``seed``:
-    everything random comes from it. ``device``: cpu, cuda, cuda:1 or mps.
+    ``train_data``: the same of the images that the model was trained on. ``pack``: a detector pack to use instead of
+    the shipped ones. ``families``: the trigger families that the reversal check covers, None for the default ones.
+    ``fpr``: the gate's false-positive rate, in (0, 1). ``lock``: path of the lock file, None if there is none.
+    ``timeout``: seconds for all checks of the model, 0 for no limit. ``memory``: MB that the scan may allocate, 0 for
+    no limit. ``seed``: everything random comes from it. ``device``: cpu, cuda, cuda:1 or mps.
 
-    The rest describes the model: ``layout`` of its input (None: read from its shape), ``input_range`` (lowest and
-    highest value of an image before normalisation), ``mean`` and ``std`` per channel, applied after the range and in
-    the model's ``channel_order`` (RGB or BGR), ``classes`` (names), ``factory`` ("package.module:function" that builds
-    the torch network of a state dict), ``source`` (where the file comes from), ``input_shape`` ([C, H, W], for models
-    that leave it open) and ``pack`` (a detector pack to use instead of the shipped one). Where ``input_range``,
-    ``mean`` and ``std`` are all None, or ``channel_order`` is, it is found as ``docs/usage.md`` says.
-    ``families``: the trigger families that the reversal check covers, None for the default ones.
+    The rest describes the model: ``MODEL_SETTINGS``. Where ``input_range``, ``mean`` and ``std`` are all None, or
+    ``channel_order`` is, it is found as ``docs/usage.md`` says.
     """
 
     checks: tuple[str, ...] | None = None

@@ -37,7 +37,7 @@ def test_cases_have_names_of_their_own():
 
 
 def test_every_rule_is_explained():
-    text = (DOCS / "provenance.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "rules.md").read_text(encoding="utf-8")
     explained = dict(re.findall(r"^\| `([a-z-]+)` \| .* \| *([a-z]*) *\|$", text, re.MULTILINE))
     assert set(RULES) <= set(explained)
     for name, rule in RULES.items():

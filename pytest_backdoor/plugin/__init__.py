@@ -23,15 +23,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--backdoor-scan",
         action="store_true",
-        help="Scan the models among the arguments (.onnx, .pt, .pth, .safetensors, folders, hf://owner/repo@revision/file)"
-        ", or those listed in pyproject.toml",
+        help="Scan the models among the arguments (.onnx, .pt, .pth, .safetensors, folders, globs, "
+        "hf://owner/repo@revision/file), or, if nothing is typed, those listed in pyproject.toml",
     )
-    add("--backdoor-checks", metavar="A,B", help="Checks to run; default: all that apply")
-    add("--backdoor-data", metavar="PATH", help="Clean samples: a folder with one sub-folder a class, or an .npz file")
+    add(
+        "--backdoor-checks",
+        metavar="A,B",
+        help="Checks to run; default: all that are installed, training-data only where there is a training set",
+    )
+    add(
+        "--backdoor-data",
+        metavar="PATH",
+        help="Clean samples: a folder CLASS/IMAGE.png, or an .npz file with x (uint8, or float in [0, 1]; NHWC or "
+        "NCHW) and optionally y",
+    )
     add(
         "--backdoor-train-data",
         metavar="PATH",
-        help="The training set of the models, in the same forms, to be looked at by the training-data check",
+        help="The training set of the models, in the same forms, with labels, for the training-data check",
     )
     add("--backdoor-pack", metavar="FILE", help="Detector pack to use in place of the shipped ones")
     add(
@@ -40,24 +49,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Trigger families that the reversal check covers: patch, source-patch, pixels, blend, wave, warp; "
         "default: all but source-patch",
     )
-    add("--backdoor-fpr", metavar="RATE", type=float, help="False-positive rate of the gate; default: 0.01")
+    add(
+        "--backdoor-fpr",
+        metavar="RATE",
+        type=float,
+        help="False-positive rate of the gate, shared out among the checks; default: 0.01",
+    )
     add(
         "--backdoor-report",
         metavar="FILE",
         action="append",
         help="Write a report; the extension chooses the format (.html, .json, .sarif, .md); may be repeated",
     )
-    add("--backdoor-lock", metavar="FILE", help="Lock file with the hashes; default: models.lock, where there is one")
+    add(
+        "--backdoor-lock",
+        metavar="FILE",
+        help="Lock file with the hashes; default: models.lock in pytest's root folder, where there is one",
+    )
     add(
         "--backdoor-allow-unverified",
         action="store_true",
         default=None,
-        help="Accept models on which no check of behaviour could be made",
+        help="Accept models on which no check of behaviour could be made; relaxes nothing else",
     )
-    add("--backdoor-timeout", metavar="S", type=float, help="Seconds for the scan of one model; default: 600")
-    add("--backdoor-memory", metavar="MB", type=int, help="Memory for the scan of one model; default: 8192")
-    add("--backdoor-seed", metavar="N", type=int, help="Seed of everything random; default: 0")
-    add("--backdoor-device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; default: cpu")
+    add(
+        "--backdoor-timeout",
+        metavar="S",
+        type=float,
+        help="Seconds for the scan of one model; default: 600, 0 for no limit",
+    )
+    add(
+        "--backdoor-memory",
+        metavar="MB",
+        type=int,
+        help="Memory that the scan of one model may allocate; default: 8192, 0 for no limit; without effect on Windows "
+        "and macOS",
+    )
+    add(
+        "--backdoor-seed",
+        metavar="N",
+        type=int,
+        help="Seed of everything random: the same one gives the same report; default: 0",
+    )
+    add("--backdoor-device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps, for checks with gradients; default: cpu")
 
 
 def pytest_configure(config: pytest.Config) -> None:

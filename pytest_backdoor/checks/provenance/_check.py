@@ -34,7 +34,7 @@ class ProvenanceCheck:
     Nothing is run or unpickled. Fails if a rule of ``pytest_backdoor.rules`` is broken and the lock file does not allow
     it; ``Finding.problems`` names each. Passes only if all files are listed and equal. Without a lock file, and with
     nothing else wrong, nothing can be said (``not_assessed``); a lock file or a model that cannot be read is an
-    ``error``. ``today``: gives the day that exceptions must reach.
+    ``error``.
     """
 
     name = "provenance"
@@ -42,6 +42,7 @@ class ProvenanceCheck:
     cost = Cost.FILE
 
     def __init__(self, *, today: Callable[[], date] = date.today) -> None:
+        """``today`` gives the day that exceptions must reach."""
         self._today = today
 
     def run(self, subject: Subject, context: Context) -> Finding:

@@ -72,7 +72,9 @@ def feature_boxes(pairs: Mapping[str, Values]) -> bytes:
             _boxes(axes, [found[network][kind] for kind in KINDS], places, width, number, label)
         axes.set_xticks(range(len(KINDS)), list(KINDS.values()), fontsize=8)
         axes.axhline(1, color="#999999", linewidth=0.8, linestyle=":")
-        axes.set(title=f"features of the {network} victim", ylim=(0, None))
+        axes.set_title(f"features of the {network} victim")
+    # Of both panels, whose axes are shared.
+    panels[0].set_ylim(0, None)
     panels[0].set_ylabel("distance to the target\n(median of unperturbed images = 1)")
     panels[0].legend(fontsize=8)
     return png(figure)

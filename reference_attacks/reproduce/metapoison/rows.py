@@ -23,11 +23,12 @@ code measures, the target being part of a training batch whose means and varianc
 def row(first: list[str], found: Values, *last: str) -> list[str]:
     """A row of ``COLUMNS`` between others, of a summary."""
     low, high = found["interval"]
+    shares = found["by_pair"]
     return [
         *first,
         str(found["victims"]),
         f"{percent(found['success'])} ({percent(low)} to {percent(high)})",
-        f"{percent(min(found['by_pair']))} to {percent(max(found['by_pair']))}",
+        "–" if len(shares) == 1 else f"{percent(min(shares))} to {percent(max(shares))}",
         percent(found["confidence"]),
         percent(found["batch_success"]),
         percent(found["validation_accuracy"]),
