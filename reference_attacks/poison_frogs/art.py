@@ -31,7 +31,7 @@ def art_craft(
     iterations: int,
     learning_rate: float,
 ) -> torch.Tensor:
-    """Uint8 ``(N, C, H, W)``: poisons by ``FeatureCollisionAttack``, one after the other, rounded, on the CPU.
+    """Uint8 ``(N, C, H, W)``: poisons by ``FeatureCollisionAttack``, one after the other, rounded.
 
     ``similarity`` is converted so that its β is ours; everything else but ``iterations`` and ``learning_rate`` is its
     default. It lets the learning rate of one poison decay into the next one's, so each poison gets a fresh attack.
@@ -45,13 +45,13 @@ def art_craft(
         input_shape=tuple(bases.shape[1:]),
         nb_classes=2,
         clip_values=(0.0, 1.0),
-        device_type="cpu",
+        device_type="cpu" if bases.device.type == "cpu" else "gpu",
     )
     found = []
     for base, target in zip(bases, targets, strict=True):
         attack: Any = FeatureCollisionAttack(
             classifier,
-            target.float().div(255)[None].numpy(),
+            target.cpu().float().div(255)[None].numpy(),
             feature_layer=classifier.layer_names[0],
             max_iter=iterations,
             learning_rate=learning_rate,
@@ -60,9 +60,9 @@ def art_craft(
             watermark=None,
             verbose=False,
         )
-        poison, _ = attack.poison(base.float().div(255)[None].numpy())
+        poison, _ = attack.poison(base.cpu().float().div(255)[None].numpy())
         found.append(torch.from_numpy(np.clip(poison[0] * 255, 0, 255)).round().to(torch.uint8))
-    return torch.stack(found)
+    return torch.stack(found).to(bases.device)
 
 
 class _Layers(nn.Module):

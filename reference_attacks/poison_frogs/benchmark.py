@@ -26,7 +26,10 @@ FIRST_RATE = 1e-2
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Poisons and the CPU seconds that they took, which other work on the machine changes little."""
+    """Poisons on the CPU and the seconds that they took: the processor's, which other work changes little.
+
+    On a GPU they are those of a clock.
+    """
 
     poisons: Poisons
     seconds: float
@@ -34,7 +37,7 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is done.
+    """How much is done, and on which ``device``.
 
     ``count`` pairs are crafted in one batch, and the first ``alone`` of them in the other ways, with at most
     ``descent_iterations`` and ``art_iterations`` where another rule of steps is at work than in the batch.
@@ -44,15 +47,18 @@ class Sizes:
     alone: int
     descent_iterations: int
     art_iterations: int
+    device: str = "cpu"
 
 
 def measure(source: Source, plan: CraftingPlan, sizes: Sizes, *, seed: int, say: Callable[[str], None]) -> Values:
     """Seconds and objectives of each way, as JSON values. The threads of torch are set to one meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    if sizes.device != "cpu":
+        source.extractor.network.to(sizes.device)
     try:
         ways, rate = _ways(source, plan, sizes, seed, say)
-        network = _network_seconds(source, plan, sizes.count, seed)
+        network = _network_seconds(source, plan, sizes, seed)
     finally:
         torch.set_num_threads(threads)
     return {
@@ -67,17 +73,17 @@ def measure(source: Source, plan: CraftingPlan, sizes: Sizes, *, seed: int, say:
     }
 
 
-def _network_seconds(source: Source, plan: CraftingPlan, count: int, seed: int) -> float:
-    """CPU seconds an image of the network's forward and backward pass on the batch, the best of five."""
-    bases, _ = _pairs(source, min(plan.batch, count), seed)
-    images = as_input(bases).contiguous(memory_format=torch.channels_last).requires_grad_()
+def _network_seconds(source: Source, plan: CraftingPlan, sizes: Sizes, seed: int) -> float:
+    """Seconds an image of the network's forward and backward pass on the batch, the best of five."""
+    bases, _ = _pairs(source, min(plan.batch, sizes.count), seed)
+    images = as_input(bases.to(sizes.device)).contiguous(memory_format=torch.channels_last).requires_grad_()
     found = []
     for _ in range(5):
-        started = time.process_time()
+        started = _clock(sizes)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
             features = source.extractor.features(images)
         torch.autograd.grad(features.float().square().sum(), [images])
-        found.append(time.process_time() - started)
+        found.append(_clock(sizes) - started)
     return min(found) / len(images)
 
 
@@ -85,16 +91,16 @@ def _ways(
     source: Source, plan: CraftingPlan, sizes: Sizes, seed: int, say: Callable[[str], None]
 ) -> tuple[dict[str, Timed], float | None]:
     """What each way made, and ART's learning rate."""
-    bases, targets = _pairs(source, sizes.count, seed)
+    bases, targets = (images.to(sizes.device) for images in _pairs(source, sizes.count, seed))
     few = bases[: sizes.alone], targets[: sizes.alone]
     features = source.extractor.features
     craft(features, bases[:2], targets[:2], replace(plan, iterations=2))  # What is done once is done before.
     batch = replace(plan, batch=min(plan.batch, sizes.count))
     descent = replace(plan, batch=1, step_rule="descent", learning_rate=FIRST_RATE, iterations=sizes.descent_iterations)
     ways = {
-        BATCH: _timed(lambda: craft(features, bases, targets, batch)),
-        ALONE: _timed(lambda: craft(features, *few, replace(plan, batch=1))),
-        DESCENT: _timed(lambda: craft(features, *few, descent)),
+        BATCH: _timed(sizes, lambda: craft(features, bases, targets, batch)),
+        ALONE: _timed(sizes, lambda: craft(features, *few, replace(plan, batch=1))),
+        DESCENT: _timed(sizes, lambda: craft(features, *few, descent)),
     }
     rate = None
     if art_missing() is None:
@@ -105,7 +111,7 @@ def _ways(
 
         first = bases[:2], targets[:2]
         rate = min(LEARNING_RATES, key=lambda one: float(by_art(first, one).objectives.mean()))
-        ways[ART] = _timed(lambda: by_art(few, rate))
+        ways[ART] = _timed(sizes, lambda: by_art(few, rate))
     for name, way in ways.items():
         say(f"{name}: {way.seconds:.1f} s for {len(way.poisons.images)}")
     return ways, rate
@@ -125,10 +131,18 @@ def _pairs(source: Source, count: int, seed: int) -> tuple[torch.Tensor, torch.T
     return found[0], found[1]
 
 
-def _timed(make: Callable[[], Poisons]) -> Timed:
-    started = time.process_time()
+def _timed(sizes: Sizes, make: Callable[[], Poisons]) -> Timed:
+    started = _clock(sizes)
     poisons = make()
-    return Timed(poisons=poisons, seconds=time.process_time() - started)
+    seconds = _clock(sizes) - started
+    return Timed(poisons=Poisons(**{name: value.cpu() for name, value in vars(poisons).items()}), seconds=seconds)
+
+
+def _clock(sizes: Sizes) -> float:
+    if sizes.device == "cpu":
+        return time.process_time()
+    torch.accelerator.synchronize()
+    return time.perf_counter()
 
 
 def _values(name: str, way: Timed, sizes: Sizes) -> Values:
@@ -153,7 +167,7 @@ def text(values: Values) -> str:
     head = (
         "way",
         "poisons",
-        "CPU seconds a poison",
+        "seconds a poison",
         "times the batch's",
         "mean objective",
         "mean distance",
@@ -176,11 +190,12 @@ def text(values: Values) -> str:
 
 def _setting(values: Values) -> str:
     plan, sizes = values["plan"], values["sizes"]
+    where = f"{values['machine']}, torch {values['versions']['torch']}, one thread, {sizes['device']}"
     return (
-        f"Written by `{values['command']}` ({values['machine']}, torch {values['versions']['torch']}, one thread). The "
-        f"same pairs, β₀ = {plan['similarity']:g}, network in {plan['precision']} in all ways but ART's, in "
-        f"batches of {min(plan['batch'], sizes['count'])}. Seconds are of the processor. Objectives, equation 1 of the "
-        "paper, and distances are of the rounded images, in float32, means over the poisons that all ways have made."
+        f"Written by `{values['command']}` ({where}). The same pairs, β₀ = {plan['similarity']:g}, network in "
+        f"{plan['precision']} in all ways but ART's, in batches of {min(plan['batch'], sizes['count'])}. Seconds are "
+        "of the processor, on a GPU of a clock. Objectives, equation 1 of the paper, and distances are of the rounded "
+        "images, in float32, means over the poisons that all ways have made."
     )
 
 

@@ -19,8 +19,8 @@ from .options import (
 DESCRIPTION = """\
 Craft the same poisons in one batch, one after the other with the same settings, one after the other by descent, and by
 ART's FeatureCollisionAttack where adversarial-robustness-toolbox is installed, one thread each, in one run on one
-machine. Written are
-CPU seconds, and the objective (equation 1 of the paper) and feature distance of the rounded images.
+machine. Written are seconds (of the processor; on a GPU of a clock), and the objective (equation 1 of the paper) and
+feature distance of the rounded images.
 """
 
 
@@ -41,6 +41,7 @@ def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
         "--descent-iterations", type=int, default=200, metavar="N", help="of descent; default: %(default)s"
     )
     parser.add_argument("--art-iterations", type=int, default=120, metavar="N", help="ART's own default: %(default)s")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, ...; default: %(default)s")
     add_extractor_options(parser)
     add_crafting_options(parser)
     parser.add_argument(
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         alone=arguments.alone,
         descent_iterations=arguments.descent_iterations,
         art_iterations=arguments.art_iterations,
+        device=arguments.device,
     )
     values = measure(source, crafting_plan(arguments), sizes, seed=arguments.seed, say=print)
     values = {"command": _command(arguments), **values}
@@ -76,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _command(arguments: argparse.Namespace) -> str:
     """The command that measures the same; it names no folder."""
     words = ["--target-class", arguments.target_class, "--base-class", arguments.base_class]
-    for option in ("count", "alone", "descent_iterations", "art_iterations"):
+    for option in ("count", "alone", "descent_iterations", "art_iterations", "device"):
         words += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
     words += [*extractor_words(arguments), *crafting_words(arguments), "--batch", str(arguments.batch)]
     return shlex.join(["python", "-m", "reference_attacks", "frogs", "benchmark", *words, "--out", arguments.out.name])

@@ -184,7 +184,7 @@ class Batch:
     @torch.no_grad()
     def finished(self, iterations: int, stop_distance: float | None) -> torch.Tensor:
         """Bool ``(B,)``: which poisons are near enough as uint8 images, or cannot get much further."""
-        finished = (iterations - self.tried) * self.moves < HALF_A_LEVEL
+        finished = (self.tried >= iterations) | ((iterations - self.tried) * self.moves < HALF_A_LEVEL)
         near = (self.distances < (stop_distance or 0)).nonzero()[:, 0]
         if len(near):
             rounded = as_levels(self.images[near]).float().div_(255)

@@ -37,6 +37,11 @@ STOP_SHARE = 0.25
 class FeatureExtractor(Protocol):
     """A frozen network, up to its penultimate layer."""
 
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network itself."""
+        ...
+
     def prepared(self, images: ImageSet) -> ImageSet:
         """Images in the size that it takes."""
         ...

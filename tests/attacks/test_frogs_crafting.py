@@ -96,6 +96,13 @@ def test_a_poison_is_the_same_alone_and_in_any_batch(features, changes, plan):
         assert alone.distances[0] == pytest.approx(float(together.distances[number]), rel=0.05, abs=0.01)
 
 
+def test_no_poison_takes_more_steps_than_it_may(features, monkeypatch):
+    # A poison that goes back to its best image in its last step.
+    monkeypatch.setattr("reference_attacks.poison_frogs.collision.PATIENCE", 1)
+    plan = replace(POLYAK, iterations=9, learning_rate=1.9)
+    assert craft(features, images(6, 1), images(6, 2), plan).iterations.max() <= 9
+
+
 def test_a_learning_rate_is_not_carried_to_the_next_poison():
     # The first target needs a far smaller rate than the second: its features are steep.
     def features(images):
