@@ -76,7 +76,8 @@ def feature_boxes(pairs: Mapping[str, Values]) -> bytes:
     # Of both panels, whose axes are shared.
     panels[0].set_ylim(0, None)
     panels[0].set_ylabel("distance to the target\n(median of unperturbed images = 1)")
-    panels[0].legend(fontsize=8)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(pairs), fontsize=9, frameon=False)
     return png(figure)
 
 
