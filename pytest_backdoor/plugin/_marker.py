@@ -11,7 +11,7 @@ import pytest
 
 from ..errors import BackdoorScanError
 from ..findings import ModelReport, Outcome, ScanReport, Verdict
-from ..report import explain, one_line, short_reason
+from ..report import explain, one_line, reasons
 from ..scanning import display_name, scan_file, scan_network
 from ..scanning._sources import locate
 from ..settings import ScanSettings
@@ -112,6 +112,6 @@ def _explanation(model: ModelReport, again: str) -> str:
     state = "could not be scanned" if model.verdict is Verdict.ERROR else f"is {model.verdict.value}"
     head = f"{one_line(model.path)} {state}."
     if model.verdict is Verdict.UNVERIFIED:
-        reasons = "\n".join(f"  {finding.check}: {short_reason(finding)}" for finding in model.findings)
-        return f"{head}\nNothing that looks at its behaviour could be assessed:\n{reasons}"
+        lines = "\n".join(f"  {reason}" for reason in reasons(model.findings))
+        return f"{head}\nNothing that looks at its behaviour could be assessed:\n{lines}"
     return "\n".join([head, *(explain(model.path, finding, again) for finding in bad)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._junit import junit_properties
 from ._pictures import Picture, pictures_of
 from ._strings import one_line
-from ._text import explain, missing_limits, short_reason, summary_table
+from ._text import explain, missing_limits, reasons, short_reason, summary_table
 from ._write import REPORT_SUFFIXES, write_report
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "missing_limits",
     "one_line",
     "pictures_of",
+    "reasons",
     "short_reason",
     "summary_table",
     "write_report",

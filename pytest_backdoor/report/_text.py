@@ -27,6 +27,14 @@ def short_reason(finding: Finding) -> str:
     return _no_command(one_line(" ".join(f"{finding.summary} {finding.remedy}".split()))) or finding.outcome.value
 
 
+def reasons(findings: Iterable[Finding]) -> list[str]:
+    """One line for each reason of ``short_reason``, behind the checks that share it."""
+    checks: dict[str, list[str]] = {}
+    for finding in findings:
+        checks.setdefault(short_reason(finding), []).append(one_line(finding.check))
+    return [f"{', '.join(names)}: {reason}" for reason, names in checks.items()]
+
+
 def explain(model: str, finding: Finding, again: str) -> str:
     """What a failed check found, how sure that is and what to do next; ``again`` is the command that repeats it."""
     several = sum(problem.blocks for problem in finding.problems) > 1
@@ -194,14 +202,8 @@ def summary_table(models: Sequence[ModelReport]) -> list[str]:
         text = _doubtful_preprocessing(model.preprocessing)
         if text:
             lines += _wrap(f"preprocessing: {text}", WIDTH, first=" " * 12, rest=" " * 14)
-        for finding in model.findings:
-            if finding.outcome is Outcome.NOT_ASSESSED:
-                lines += _wrap(
-                    f"{finding.check}: {finding.summary} {finding.remedy}".rstrip(),
-                    WIDTH,
-                    first=" " * 12,
-                    rest=" " * 14,
-                )
+        for reason in reasons(one for one in model.findings if one.outcome is Outcome.NOT_ASSESSED):
+            lines += _wrap(reason, WIDTH, first=" " * 12, rest=" " * 14)
     return lines
 
 
