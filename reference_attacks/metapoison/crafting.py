@@ -72,9 +72,10 @@ def craft(
     courses are those of the authors' published code; for the differences see ``unrolling.meta_gradient``.
 
     ``folder``: holds a checkpoint after every craft step, from which an interrupted crafting of the same problem, plan
-    and seed goes on, with any number of processes, and ends as it would have without the interruption. ``group``: the
-    processes that share the surrogates; every one has to call this with the same arguments, on a device of its own,
-    and gets the same poisons. ``on_step``: called with the number of steps done and what was seen.
+    and seed goes on, with any number of processes of as many threads each, and ends as it would have without the
+    interruption. ``group``: the processes that share the surrogates; every one has to call this with the same
+    arguments, on a device of its own, and gets the same poisons. ``on_step``: called with the number of steps done and
+    what was seen.
 
     Raises ValueError for settings that do not fit, and where ``folder`` holds the checkpoint of another crafting.
     """

@@ -25,6 +25,15 @@ def levels(images, bases):
     return (images.int() - bases.int()).abs()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Several threads round sums otherwise than one, and each of two processes has one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def problem():
     return made_up_problem()
