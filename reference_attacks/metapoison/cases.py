@@ -73,6 +73,16 @@ def new_network(clean: ImageSet, classes: int, name: str, purpose: str, seed: in
     return make_network(name, (channels, height, width), classes, seed=weights)
 
 
+def train_reference(
+    clean: ImageSet, classes: int, training: VictimTraining, *, seed: int, machine: Machine
+) -> nn.Module:
+    """The clean network that chooses targets, on the CPU in evaluation mode; ``clean``: the whole training set."""
+    network = new_network(clean, classes, training.network, "reference", seed)
+    generator = derived_generator(seed, "metapoison/reference/batches")
+    train_victims([network], clean, [None], training, [generator], machine=machine)
+    return network
+
+
 def train_cases(
     jobs: Sequence[Job],
     cases: Mapping[CaseKey, Case],

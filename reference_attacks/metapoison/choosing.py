@@ -6,19 +6,16 @@ import argparse
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from ..data import ImageSet
-from ..networks import make_network
 from ..tasks import CIFAR10_CLASSES, load_task
 from ..zoo.machine import Machine
-from ..zoo.seeds import derived_generator, derived_seed
+from .cases import train_reference
 from .images import choose_images
 from .poison_files import TASK, DataChoice
 from .problem import Problem
 from .settings import CraftingPlan
 from .trials import Trial, choose_targets, make_problem
-from .victims import VictimTraining, train_victims
+from .victims import VictimTraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +46,7 @@ def choose_trial(arguments: argparse.Namespace, plan: CraftingPlan, machine: Mac
     images = choose_images(*load_task(TASK, arguments.data_root), data.classes, data.train_images, data.seed)
     training = VictimTraining(network=plan.network, epochs=arguments.reference_epochs, batch=plan.batch)
     plan.check(len(images.training))
-    network = _clean_network(images.training, len(names), training, arguments.seed, machine)
+    network = train_reference(images.training, len(names), training, seed=arguments.seed, machine=machine)
     targets = choose_targets(trial, network, images.test, arguments.seed)
     problem = make_problem(trial, images.training, images.test, targets, len(names))
     return Chosen(trial=trial, data=data, problem=problem, target_numbers=targets)
@@ -59,12 +56,3 @@ def _place(name: str, names: tuple[str, ...]) -> int:
     if name not in names:
         raise ValueError(f"{name!r} is no class of this training set; choose among {', '.join(names)}.")
     return names.index(name)
-
-
-def _clean_network(images: ImageSet, classes: int, training: VictimTraining, seed: int, machine: Machine) -> nn.Module:
-    channels, height, width = images.images.shape[1:]
-    weights = derived_seed(seed, "metapoison/reference/weights")
-    network = make_network(training.network, (channels, height, width), classes, seed=weights)
-    generator = derived_generator(seed, "metapoison/reference/batches")
-    train_victims([network], images, [None], training, [generator], machine=machine)
-    return network

@@ -17,7 +17,8 @@ from ..networks import make_network
 from ..reproduce.tables import table
 from ..training import as_input
 from .exporting import TARGETS, WEIGHTS, measured
-from .finished import SETTING, finished_runs, read_run
+from .finished import finished_runs, read_run
+from .folder import SETTING
 from .measuring import BATCHES, View, Watch, predicted_on
 from .runs import VictimRun
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..zoo.machine import Machine
-from .folder import MetaPoisonFolder, Setting
+from .folder import SETTING, MetaPoisonFolder, Setting
 from .measuring import final
 from .runs import VictimRun
 from .settings import CraftingPlan
 from .trials import Trial
 from .victims import VictimTraining
-
-SETTING = "setting.json"
 
 
 def open_finished(path: Path, machine: Machine) -> MetaPoisonFolder:
@@ -23,13 +21,13 @@ def open_finished(path: Path, machine: Machine) -> MetaPoisonFolder:
     Raises ValueError if ``path`` is no such folder.
     """
     try:
-        values = json.loads((path / "setting.json").read_text(encoding="utf-8"))
+        values = json.loads((path / SETTING).read_text(encoding="utf-8"))
         seed = values.pop("seed")
         crafting, victims = CraftingPlan(**values.pop("crafting")), _training(values.pop("victims"))
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         setting = Setting(**{**values, **lists}, crafting=crafting, victims=victims)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no folder of MetaPoison's trials: it has no fitting setting.json.") from error
+        raise ValueError(f"{path} is no folder of MetaPoison's trials: it has no fitting {SETTING}.") from error
     return MetaPoisonFolder(path=path.parent, name=path.name, setting=setting, seed=seed, machine=machine)
 
 

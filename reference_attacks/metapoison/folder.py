@@ -20,16 +20,17 @@ from ..subsets import evenly_spread
 from ..training import accuracy
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
-from ..zoo.seeds import derived_generator
 from .building import craft_poisons, train_jobs
-from .cases import new_network
+from .cases import new_network, train_reference
 from .images import Images, choose_images
 from .poison_files import TASK
 from .problem import Problem
 from .runs import VictimRun, as_jobs, grouped
 from .settings import CraftingPlan
 from .trials import Trial, choose_targets, make_problem
-from .victims import VictimTraining, train_victims, varied
+from .victims import VictimTraining, varied
+
+SETTING = "setting.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +188,7 @@ class MetaPoisonFolder:
                 )
 
     def _check_setting(self) -> None:
-        path = self.path / self.name / "setting.json"
+        path = self.path / self.name / SETTING
         values = json.loads(json.dumps({"seed": self.seed, **asdict(self.setting)}))
         if path.exists() and json.loads(path.read_text()) != values:
             raise ValueError(f"{path} tells of another setting; choose an empty folder.")
@@ -197,10 +198,8 @@ class MetaPoisonFolder:
         path = self.path / self.name / "reference.safetensors"
         if path.exists():
             return
-        training = self.setting.victims
-        network = self.new_network(training, "reference")
-        generator = derived_generator(self.seed, "metapoison/reference/batches")
-        train_victims([network], self.images().training, [None], training, [generator], machine=self.machine)
+        training, classes = self.setting.victims, len(self.setting.classes)
+        network = train_reference(self.images().training, classes, training, seed=self.seed, machine=self.machine)
         share = accuracy(network, self.images().test.take(self.validation()))
         write_atomically(path.with_suffix(".json"), json.dumps({"validation_accuracy": share}).encode())
         write_atomically(path, save({name: value.contiguous() for name, value in network.state_dict().items()}))
