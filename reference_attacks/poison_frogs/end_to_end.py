@@ -112,10 +112,7 @@ class EndToEndFolder:
     def _check_setting(self) -> None:
         path = self.path / self.name / "setting.json"
         values = json.loads(json.dumps({"seed": self.seed, **asdict(self.setting)}))
-        stored = json.loads(path.read_text()) if path.exists() else values
-        # What there was before there was a choice.
-        stored["crafting"] = {"step_rule": "descent", "precision": "float32", **stored["crafting"]}
-        if stored != values:
+        if path.exists() and json.loads(path.read_text()) != values:
             raise ValueError(f"{path} tells of another setting; choose an empty folder.")
         write_atomically(path, json.dumps(values, indent=1).encode())
 
