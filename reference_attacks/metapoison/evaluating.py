@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from ..data import ImageSet
 from ..networks import make_network
 from ..reproduce.tables import table
+from ..setting_file import SETTING
 from ..training import as_input
 from .exporting import TARGETS, WEIGHTS, measured
 from .finished import finished_runs, read_run
-from .folder import SETTING
 from .measuring import BATCHES, View, Watch, predicted_on
 from .runs import VictimRun
 

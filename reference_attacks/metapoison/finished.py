@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..setting_file import SETTING
 from ..zoo.machine import Machine
-from .folder import SETTING, MetaPoisonFolder, Setting
+from .folder import MetaPoisonFolder, Setting
 from .measuring import final
 from .runs import VictimRun
 from .settings import CraftingPlan

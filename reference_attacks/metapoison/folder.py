@@ -16,6 +16,7 @@ from torch import nn
 from pytest_backdoor.files import write_atomically
 
 from ..parallel import work_off
+from ..setting_file import keep_setting
 from ..subsets import evenly_spread
 from ..training import accuracy
 from ..zoo.images import prepare_images, read_images
@@ -29,8 +30,6 @@ from .runs import VictimRun, as_jobs, grouped
 from .settings import CraftingPlan
 from .trials import Trial, choose_targets, make_problem
 from .victims import VictimTraining, varied
-
-SETTING = "setting.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class MetaPoisonFolder:
 
     def prepare(self, data_root: str | None) -> None:
         """Decode the images and train the clean network that chooses targets, unless both are there."""
-        self._check_setting()
+        keep_setting(self.path / self.name, self.setting, self.seed)
         prepare_images(TASK, data_root, self.path)
         self._train_reference()
 
@@ -186,13 +185,6 @@ class MetaPoisonFolder:
                 raise ValueError(
                     f"Poisons after craft step {run.craft_step} are not kept; name it among the snapshots."
                 )
-
-    def _check_setting(self) -> None:
-        path = self.path / self.name / SETTING
-        values = json.loads(json.dumps({"seed": self.seed, **asdict(self.setting)}))
-        if path.exists() and json.loads(path.read_text()) != values:
-            raise ValueError(f"{path} tells of another setting; choose an empty folder.")
-        write_atomically(path, json.dumps(values, indent=1).encode())
 
     def _train_reference(self) -> None:
         path = self.path / self.name / "reference.safetensors"

@@ -18,6 +18,7 @@ from pytest_backdoor.files import write_atomically
 from ..data import ImageSet
 from ..networks import SmallAlexNet
 from ..parallel import work_off
+from ..setting_file import keep_setting
 from ..subsets import stratified
 from ..zoo.images import prepare_images, read_images
 from ..zoo.machine import Machine
@@ -70,7 +71,7 @@ class EndToEndFolder:
 
         Raises DataNotFoundError, and ValueError if the folder holds results of another setting.
         """
-        self._check_setting()
+        keep_setting(self.path / self.name, self.setting, self.seed)
         images = prepare_images(TASK, data_root, self.path)
         clean_network(self.path, images, steps=self.setting.clean_steps, seed=self.seed, machine=self.machine)
         self._train_control()
@@ -108,13 +109,6 @@ class EndToEndFolder:
 
     def _record_path(self, trial: Trial) -> Path:
         return self.path / self.name / "victims" / f"{trial.name}.json"
-
-    def _check_setting(self) -> None:
-        path = self.path / self.name / "setting.json"
-        values = json.loads(json.dumps({"seed": self.seed, **asdict(self.setting)}))
-        if path.exists() and json.loads(path.read_text()) != values:
-            raise ValueError(f"{path} tells of another setting; choose an empty folder.")
-        write_atomically(path, json.dumps(values, indent=1).encode())
 
     def _train_control(self) -> None:
         path = self.path / self.name / "control.safetensors"
