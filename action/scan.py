@@ -140,13 +140,20 @@ def read_result(report: Path, exit_code: int) -> Result:
     return Result(exit_code=exit_code, verdict=WORST_FIRST[min(verdicts)], models=ordered)
 
 
+def _closes(finding: Mapping[str, Any]) -> bool:
+    """Whether a finding keeps the gate closed: an error, or a failure that the settings do not accept."""
+    return finding["outcome"] == "error" or (finding["outcome"] == "failed" and not finding.get("accepted"))
+
+
 def _tell(result: Result, inputs: Inputs, summary: Path | None, environment: Mapping[str, str]) -> None:
     level = "warning" if inputs.fail_on == "never" else "error"
     bad = [model for model in result.models if model["verdict"] != "clean"]
     for model in bad[:MOST_ANNOTATIONS]:
-        sentences = [finding["summary"] for finding in model["findings"] if finding["outcome"] in ("failed", "error")]
-        text = " ".join(sentences or [UNVERIFIED])
-        annotate(level, f"Backdoor scan: {model['verdict']}", f"{model['path']}: {text}")
+        closing = [finding for finding in model["findings"] if _closes(finding)]
+        told = closing or [finding for finding in model["findings"] if finding.get("accepted")]
+        text = " ".join([finding["summary"] for finding in told] or [UNVERIFIED])
+        how_bad = "notice" if told and not closing else level
+        annotate(how_bad, f"Backdoor scan: {model['verdict']}", f"{model['path']}: {text}")
     if not inputs.summary:
         return
     if summary is not None:

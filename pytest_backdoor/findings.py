@@ -65,7 +65,8 @@ class Finding:
     exact; None where nothing was calibrated. ``behavioural``: whether the check looks at what the model does.
     ``summary``: one sentence. ``remedy``: what to do next, empty if nothing. ``evidence``: JSON values only; pictures
     are base64-encoded PNG files under keys that end in ``_png``. ``seed``: None where nothing was random. ``problems``:
-    what a check of the file found, each with its own remedy.
+    what a check of the file found, each with its own remedy. ``accepted``: the last day until which the settings accept
+    that it failed, and the reason; None if they do not.
     """
 
     check: str
@@ -79,6 +80,12 @@ class Finding:
     seconds: float = 0.0
     seed: int | None = None
     problems: tuple[Problem, ...] = ()
+    accepted: str | None = None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether this alone keeps the gate closed."""
+        return self.outcome is Outcome.ERROR or (self.outcome is Outcome.FAILED and self.accepted is None)
 
     def to_json(self) -> dict[str, Any]:
         """The finding as JSON values."""
@@ -129,10 +136,10 @@ class ModelReport:
 
     @property
     def accepted(self) -> bool:
-        """Whether the gate lets it pass: it is clean, or unverified where its settings allow that."""
+        """Whether the gate lets it pass: it is clean, or its settings accept what failed, or that it is unverified."""
         if self.verdict is Verdict.UNVERIFIED:
             return bool(self.settings and self.settings.get("allow_unverified")) and bool(self.findings)
-        return self.verdict is Verdict.CLEAN
+        return not any(finding.blocks for finding in self.findings)
 
     @property
     def seconds(self) -> float:
@@ -171,9 +178,10 @@ class ScanReport:
         return next((verdict for verdict in WORST_FIRST if verdict in verdicts), Verdict.UNVERIFIED)
 
     def passes(self, *, allow_unverified: bool = False) -> bool:
-        """Whether the gate opens: every model clean, or unverified where that is allowed."""
-        accepted = {Verdict.CLEAN, Verdict.UNVERIFIED} if allow_unverified else {Verdict.CLEAN}
-        return bool(self.models) and all(model.verdict in accepted for model in self.models)
+        """Whether the gate opens: every model clean or accepted, or unverified where that is allowed here."""
+        return bool(self.models) and all(
+            allow_unverified if model.verdict is Verdict.UNVERIFIED else model.accepted for model in self.models
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values, version 1 of the schema in ``docs/``."""

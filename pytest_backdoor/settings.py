@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
+from .acceptance import Acceptance, read_acceptances
 from .errors import SettingsError
 
 Layout = Literal["NCHW", "NHWC"]
@@ -40,9 +41,11 @@ MODEL_SETTINGS: Mapping[str, str] = MappingProxyType(
         "input_shape": "`[channels, height, width]`, for torch models and ONNX models that leave it open",
         "source": "Where the file comes from; an address (`https://...`, `hf://owner/repo@revision/file`) must be "
         "protected and pinned, as [provenance](../provenance.md) says",
+        "accept": "A list of tables with `check`, `sha256`, `reason` and `until`: that the check fails on this very "
+        "file does not close the gate up to that day ([how](../how-to/accept-a-finding.md))",
     }
 )
-"""The settings that describe a model and are no options, with their meaning in Markdown, for the reference."""
+"""The settings of a model that are no options, with their meaning in Markdown, for the reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class ScanSettings:
     ``timeout``: seconds for all checks of the model, 0 for no limit. ``memory``: MB that the scan may allocate, 0 for
     no limit. ``seed``: everything random comes from it. ``device``: cpu, cuda, cuda:1 or mps.
 
-    The rest describes the model: ``MODEL_SETTINGS``. Where ``input_range``, ``mean`` and ``std`` are all None, or
+    The rest is of the model alone: ``MODEL_SETTINGS``. Where ``input_range``, ``mean`` and ``std`` are all None, or
     ``channel_order`` is, it is found as ``docs/usage.md`` says.
     """
 
@@ -81,6 +84,7 @@ class ScanSettings:
     input_shape: tuple[int, int, int] | None = None
     pack: str | None = None
     families: tuple[str, ...] | None = None
+    accept: tuple[Acceptance, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
@@ -261,4 +265,5 @@ _VALIDATORS: dict[str, Callable[[Any], Any]] = {
     "input_shape": _shape,
     "pack": _path,
     "families": _families,
+    "accept": read_acceptances,
 }

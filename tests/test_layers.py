@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pytest_backdoor"
 MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py"))
-BOTTOM = ("findings", "rules", "settings", "errors", "files", "")
+BOTTOM = ("acceptance", "findings", "rules", "settings", "errors", "files", "")
 LEVELS = dict.fromkeys(BOTTOM, 0) | {
     name: level for level, name in enumerate(["models", "calibration", "checks", "scanning", "report", "plugin"], 1)
 }

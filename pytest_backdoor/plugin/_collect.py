@@ -11,7 +11,7 @@ import pytest
 from ..checks import planned_checks
 from ..findings import Finding, Outcome
 from ..models.hub import HubFile
-from ..report import explain, junit_properties, short_reason
+from ..report import accepted_reason, explain, junit_properties, short_reason
 from ..settings import ScanSettings
 from ._processes import fork_server_of
 from ._settings import RunSettings
@@ -79,7 +79,7 @@ class CheckItem(pytest.Item):
     """One check of one model."""
 
     def runtest(self) -> None:
-        """Run the check; a check that was not assessed is skipped."""
+        """Run the check; one that was not assessed is skipped, one whose failure is accepted is expected to fail."""
         model = self.parent
         assert isinstance(model, ModelFile)
         session = model.scan_session()
@@ -92,6 +92,8 @@ class CheckItem(pytest.Item):
         self.user_properties += junit_properties(finding, sha256=description.get("sha256"))
         if finding.outcome is Outcome.NOT_ASSESSED:
             pytest.skip(short_reason(finding))
+        if finding.accepted is not None and not self.config.option.runxfail:
+            pytest.xfail(accepted_reason(finding))
         if finding.outcome is not Outcome.PASSED:
             raise CheckFailedError(finding)
 

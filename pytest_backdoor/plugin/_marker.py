@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..errors import BackdoorScanError
-from ..findings import ModelReport, Outcome, ScanReport, Verdict
+from ..findings import ModelReport, ScanReport, Verdict
 from ..report import explain, one_line, reasons
 from ..scanning import display_name, scan_file, scan_network
 from ..scanning._sources import locate
@@ -108,9 +108,11 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
 
 
 def _explanation(model: ModelReport, again: str) -> str:
-    bad = [finding for finding in model.findings if finding.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    bad = [finding for finding in model.findings if finding.blocks]
     state = "could not be scanned" if model.verdict is Verdict.ERROR else f"is {model.verdict.value}"
     head = f"{one_line(model.path)} {state}."
+    if not bad and model.verdict is not Verdict.UNVERIFIED:
+        return f"{head} It is accepted."
     if model.verdict is Verdict.UNVERIFIED:
         lines = "\n".join(f"  {reason}" for reason in reasons(model.findings))
         return f"{head}\nNothing that looks at its behaviour could be assessed:\n{lines}"

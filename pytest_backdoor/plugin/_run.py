@@ -15,7 +15,7 @@ from ..checks import check_names, planned_checks
 from ..errors import SettingsError
 from ..findings import Finding, ModelReport, Outcome, ScanReport, Verdict
 from ..models import MODEL_SUFFIXES
-from ..report import missing_limits, summary_table, write_report
+from ..report import missing_limits, summary_table, unneeded_acceptances, write_report
 from ._arguments import ScanTargets, find_targets
 from ._collect import FINDING_KEY, ModelFile
 from ._marker import REPORTS_KEY
@@ -235,7 +235,7 @@ class Recorder:
         terminalreporter.section("backdoor scan")
         if not any(model.findings for model in models):
             terminalreporter.write_line("No model was scanned: no check ran.")
-        for line in (*summary_table(models), *missing_limits(models)):
+        for line in (*summary_table(models), *unneeded_acceptances(models), *missing_limits(models)):
             terminalreporter.write_line(line)
         refused = [model.path for model in self._models if model.verdict is Verdict.UNVERIFIED and not model.accepted]
         if refused:

@@ -157,8 +157,9 @@ def _validate(values: dict[str, Any], *, where: str, also: tuple[str, ...] = ())
     settings = make_settings(values, where=where, also=also)
     try:
         check_names(settings.checks)
+        check_names(tuple(acceptance.check for acceptance in settings.accept or ()))
     except SettingsError as error:
-        raise SettingsError(f"{where}: checks: {error}") from None
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def _from_invocation_folder(command_line: dict[str, Any], config: pytest.Config) -> None:

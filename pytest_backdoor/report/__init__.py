@@ -5,12 +5,13 @@ from __future__ import annotations
 from ._junit import junit_properties
 from ._pictures import Picture, pictures_of
 from ._strings import one_line
-from ._text import explain, missing_limits, reasons, short_reason, summary_table
+from ._text import accepted_reason, explain, missing_limits, reasons, short_reason, summary_table, unneeded_acceptances
 from ._write import REPORT_SUFFIXES, write_report
 
 __all__ = [
     "REPORT_SUFFIXES",
     "Picture",
+    "accepted_reason",
     "explain",
     "junit_properties",
     "missing_limits",
@@ -19,5 +20,6 @@ __all__ = [
     "reasons",
     "short_reason",
     "summary_table",
+    "unneeded_acceptances",
     "write_report",
 ]

@@ -57,7 +57,7 @@ def _closing(model: ModelReport) -> list[Finding]:
     if model.verdict is Verdict.UNVERIFIED:
         wanted = [one for one in model.findings if one.behavioural and one.outcome is Outcome.NOT_ASSESSED]
     else:
-        wanted = [one for one in model.findings if one.outcome in (Outcome.FAILED, Outcome.ERROR)]
+        wanted = [one for one in model.findings if one.blocks]
     return sorted(wanted, key=lambda one: rank(one.check))
 
 
@@ -109,24 +109,32 @@ def to_accept(model: ModelReport) -> Iterator[Advice]:
             )
         else:
             yield Advice(title=rule, text="Nothing can allow this: mend the cause.")
-    failed = [one.check for one in model.findings if one.outcome is Outcome.FAILED and not one.problems]
+    failed = [one.check for one in model.findings if one.outcome is Outcome.FAILED and one.blocks and not one.problems]
     if failed:
-        yield _without_checks(model, failed)
+        yield _false_alarm(model, failed)
     if model.verdict is Verdict.ERROR:
         yield Advice(text="An error cannot be accepted. Mend its cause, or take the model out of the scan.")
 
 
-def _without_checks(model: ModelReport, failed: list[str]) -> Advice:
-    kept = [finding.check for finding in model.findings if finding.check not in failed]
+def _false_alarm(model: ModelReport, failed: list[str]) -> Advice:
     names = " and ".join(failed) if len(failed) < 3 else f"{', '.join(failed[:-1])} and {failed[-1]}"
+    digests = _digests(model)
+    shown = json.dumps(digests[0] if len(digests) == 1 else digests)
+    entries = [f'    {{ check = "{name}", until = YYYY-MM-DD, reason = "WHY", sha256 = {shown} }},' for name in failed]
     return Advice(
         title=names,
-        text="For what a model does there is no exception with a last day. If you know that this is a false alarm, as "
-        "on a clean model of another architecture or training than the reference models, build a detector pack for it "
-        "(docs/detector-packs.md). Otherwise the check can be left out for this model, in a change that somebody "
-        "reviews; every report then says that it was not made.",
-        code=_table(model, f"checks = {json.dumps(kept)}  # why, and until when"),
+        text="If you know that this is a false alarm, as on a clean model of another architecture or training than the "
+        "reference models, build a detector pack for it (docs/detector-packs.md). Until there is one, pyproject.toml "
+        "can accept it for this very file, with a reason and a last day. Every report still says what was found.",
+        code=_table(model, "\n".join(["accept = [", *entries, "]"])),
     )
+
+
+def _digests(model: ModelReport) -> list[str]:
+    """The hashes of the model file and, where its provenance was looked at, of its external data."""
+    evidence = [Evidence(finding.evidence) for finding in model.findings]
+    files = [entry for found in evidence for entry in found.parts("files") if entry.text("path") != model.path]
+    return [model.sha256 or "", *(digest for entry in files if (digest := entry.text("sha256")))]
 
 
 def _table(model: ModelReport, line: str) -> str:

@@ -21,7 +21,8 @@ class CheckView:
     """One finding, ready to be shown.
 
     ``facts``: labels and texts. ``sure``: sentences on how sure it is. ``suspects``: rows of a training set's most
-    suspicious images: image, label, nearest class. ``prominent``: it says why the gate is closed, and no other says it.
+    suspicious images: image, label, nearest class. ``prominent``: it says why the gate is closed, or what was accepted,
+    and no other says it.
     """
 
     finding: Finding
@@ -50,7 +51,8 @@ class ProblemView:
 def check_views(model: ModelReport) -> tuple[CheckView, ...]:
     """The worst first, and of those the one that shows most."""
     ordered = sorted(
-        model.findings, key=lambda one: (OUTCOMES_WORST_FIRST.index(one.outcome), rank(one.check), one.check)
+        model.findings,
+        key=lambda one: (OUTCOMES_WORST_FIRST.index(one.outcome), not one.blocks, rank(one.check), one.check),
     )
     # An error beside a failure, as of a file that is refused, and the same error again are no news.
     reason = {Verdict.SUSPICIOUS: Outcome.FAILED, Verdict.ERROR: Outcome.ERROR}.get(model.verdict)
@@ -58,7 +60,8 @@ def check_views(model: ModelReport) -> tuple[CheckView, ...]:
     views = []
     for finding in ordered:
         news = finding.outcome is Outcome.FAILED or finding.summary not in said
-        views.append(_view(finding, prominent=finding.outcome is reason and news))
+        tells = finding.blocks or model.accepted
+        views.append(_view(finding, prominent=finding.outcome is reason and news and tells))
         said.add(finding.summary)
     return tuple(views)
 
@@ -68,7 +71,7 @@ def _view(finding: Finding, *, prominent: bool) -> CheckView:
     return CheckView(
         finding=finding,
         question=question(finding.check),
-        outcome=OUTCOMES[finding.outcome],
+        outcome=OUTCOMES[finding.outcome] + ("" if finding.accepted is None else ", accepted"),
         facts=tuple(_facts(finding, evidence)),
         sure=tuple(_sure(finding)),
         gauge=gauge(finding),
@@ -93,6 +96,8 @@ def target_of(finding: Finding) -> str | None:
 
 
 def _facts(finding: Finding, evidence: Evidence) -> Iterator[tuple[str, str]]:
+    if finding.accepted is not None:
+        yield "accepted", finding.accepted
     target = evidence.text("target_name")
     if target is not None:
         yield "target class" if finding.outcome is Outcome.FAILED else "comes nearest", target

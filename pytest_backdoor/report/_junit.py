@@ -14,6 +14,7 @@ def junit_properties(finding: Finding, *, sha256: str | None = None) -> list[tup
     evidence = Evidence(finding.evidence)
     values: dict[str, str | float | None] = {
         "outcome": finding.outcome.value,
+        "accepted": finding.accepted,
         "score": finding.score,
         "threshold": evidence.part("reference").number("threshold"),
         "p_value": finding.p_value,

@@ -18,12 +18,7 @@ from ._words import number
 # GitHub takes at most 1 MiB of summary from one step, and others may write to it, too.
 MOST_BYTES = 900_000
 LONGEST_CELL = 300
-MARKS = {
-    Verdict.SUSPICIOUS: "❌ suspicious",
-    Verdict.ERROR: "❗ error",
-    Verdict.UNVERIFIED: "❓ unverified",
-    Verdict.CLEAN: "✅ clean",
-}
+_SIGNS = {Verdict.SUSPICIOUS: "❌", Verdict.ERROR: "❗", Verdict.UNVERIFIED: "❓", Verdict.CLEAN: "✅"}
 _MARKUP = re.compile(r"""[!"#$&*<>@\[\\\]^_`{|}~]""")
 
 
@@ -33,7 +28,7 @@ def render_markdown(report: ScanReport) -> bytes:
     Where it would be longer, models are told in a line of the table only, and then not at all; the text says so.
     """
     run = run_view(report)
-    parts = [f"## Backdoor scan: {MARKS[report.verdict]}\n\n{plain(run.lead)}\n\n"]
+    parts = [f"## Backdoor scan: {_SIGNS[report.verdict]} {report.verdict.value}\n\n{plain(run.lead)}\n\n"]
     room = MOST_BYTES - len(parts[0].encode())
     rows = list(_fitting((_row(view) for view in run.models), room // 2))
     if rows:
@@ -86,14 +81,14 @@ def block(lines: Sequence[str], language: str = "") -> str:
 
 def _row(view: ModelView) -> str:
     found = plain(view.headline, LONGEST_CELL)
-    cells = (MARKS[view.model.verdict], code(view.model.path), found, plain(view.outcomes))
+    cells = (f"{_SIGNS[view.model.verdict]} {view.verdict}", code(view.model.path), found, plain(view.outcomes))
     return f"| {' | '.join(cells)} |\n"
 
 
 def _section(view: ModelView) -> str:
     """What a reader needs to know of one model; of one that passed, only what was not checked."""
     model = view.model
-    lines = [f"### {MARKS[model.verdict]}: {code(model.path)}", ""]
+    lines = [f"### {_SIGNS[model.verdict]} {view.verdict}: {code(model.path)}", ""]
     if view.target is not None:
         lines += [f"**Target class:** {plain(view.target)}", ""]
     lines += _list("What to do", view.to_do)

@@ -31,8 +31,8 @@ def render_sarif(report: ScanReport, *, root: Path, listings: Sequence[Path] = (
     """``report`` as a SARIF log of one run; ``root`` and ``listings`` as in ``write_report``.
 
     What must be acted on is a result, at the line that lists its model. What could not be assessed or scanned is a
-    notification of the tool, and so are rules that the lock file allows to be broken. All findings, the passed ones
-    included, are in the properties of the models' artifacts.
+    notification of the tool, and so are failures that the settings accept and rules that the lock file allows to be
+    broken. All findings, the passed ones included, are in the properties of the models' artifacts.
     """
     from .. import __version__
 
@@ -109,7 +109,7 @@ def _invocation(report: ScanReport) -> dict[str, Any]:
 
 
 def _notifications(model: ModelReport) -> Iterable[dict[str, Any]]:
-    """What was not assessed or is allowed, and that a model is not verified."""
+    """What was not assessed or is accepted or allowed, and that a model is not verified."""
     if model.verdict is Verdict.UNVERIFIED:
         reason = VERDICTS[model.verdict] if model.findings else "The run ended before it was reached."
         yield _notification("note" if model.accepted else "error", "unverified", f"{model.path}: {reason}")
@@ -118,6 +118,9 @@ def _notifications(model: ModelReport) -> Iterable[dict[str, Any]]:
             level = "error" if finding.outcome is Outcome.ERROR else "warning"
             text = f"{model.path}: {finding.check}: {finding.summary} {finding.remedy}".strip()
             yield _notification(level, f"{finding.check}/{finding.outcome.value}", text)
+        if finding.accepted is not None:
+            text = f"{model.path}: {finding.check}: {finding.summary} Accepted {finding.accepted}"
+            yield _notification("note", f"{finding.check}/accepted", text)
         for problem in finding.problems:
             if not problem.blocks:
                 allowed = f" Allowed: {problem.allowed}." if problem.allowed else ""
@@ -150,5 +153,6 @@ def _summary(finding: Finding) -> dict[str, Any]:
         "outcome": finding.outcome.value,
         "score": finding.score,
         "p_value": finding.p_value,
+        "accepted": finding.accepted,
     }
     return {name: value for name, value in values.items() if value is not None}

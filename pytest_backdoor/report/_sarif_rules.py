@@ -30,11 +30,11 @@ class Alert:
 
 
 def alerts(models: Iterable[ModelReport]) -> list[Alert]:
-    """All of a run: a failed check is one, or one for each rule that keeps a check from passing."""
+    """All of a run: a failed check that nothing accepts is one, or one for each rule that keeps it from passing."""
     found = []
     for model in models:
         for finding in model.findings:
-            if finding.outcome is not Outcome.FAILED:
+            if finding.outcome is not Outcome.FAILED or not finding.blocks:
                 continue
             blocking: list[Problem | None] = [problem for problem in finding.problems if problem.blocks]
             for problem in blocking or [None]:

@@ -27,6 +27,11 @@ def short_reason(finding: Finding) -> str:
     return _no_command(one_line(" ".join(f"{finding.summary} {finding.remedy}".split()))) or finding.outcome.value
 
 
+def accepted_reason(finding: Finding) -> str:
+    """What a finding says that is accepted, and until when and why, in one line."""
+    return _no_command(one_line(f"{finding.summary} Accepted {finding.accepted}"))
+
+
 def reasons(findings: Iterable[Finding]) -> list[str]:
     """One line for each reason of ``short_reason``, behind the checks that share it."""
     checks: dict[str, list[str]] = {}
@@ -197,14 +202,31 @@ def summary_table(models: Sequence[ModelReport]) -> list[str]:
     width = max(map(len, names), default=0)
     lines = []
     for model, name in zip(ordered, names, strict=True):
-        outcomes = ", ".join(f"{one_line(finding.check)} {MARKS[finding.outcome]}" for finding in model.findings)
+        outcomes = ", ".join(f"{one_line(finding.check)} {_mark(finding)}" for finding in model.findings)
         lines.append(f"{model.verdict.value:<11} {name:<{width}}  {outcomes or 'no check ran'}")
         text = _doubtful_preprocessing(model.preprocessing)
         if text:
             lines += _wrap(f"preprocessing: {text}", WIDTH, first=" " * 12, rest=" " * 14)
-        for reason in reasons(one for one in model.findings if one.outcome is Outcome.NOT_ASSESSED):
+        accepted = [f"{one.check}: accepted {one.accepted}" for one in model.findings if one.accepted is not None]
+        for reason in (*accepted, *reasons(one for one in model.findings if one.outcome is Outcome.NOT_ASSESSED)):
             lines += _wrap(reason, WIDTH, first=" " * 12, rest=" " * 14)
     return lines
+
+
+def _mark(finding: Finding) -> str:
+    return MARKS[finding.outcome] if finding.accepted is None else f"{MARKS[finding.outcome]} (accepted)"
+
+
+def unneeded_acceptances(models: Sequence[ModelReport]) -> list[str]:
+    """One line for each failure that the settings accept of a check that passes."""
+    return [
+        line
+        for model in models
+        for entry in (model.settings or {}).get("accept") or ()
+        for finding in model.findings
+        if finding.check == entry["check"] and finding.outcome is Outcome.PASSED
+        for line in _wrap(f"{model.path} passes {finding.check}: remove what accepts its failure.", WIDTH)
+    ]
 
 
 def missing_limits(models: Sequence[ModelReport]) -> list[str]:

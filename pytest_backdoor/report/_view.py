@@ -33,6 +33,14 @@ class ModelView:
     how_sure: str
 
     @property
+    def verdict(self) -> str:
+        """The verdict, and how a model that is not clean came to pass."""
+        if self.model.verdict is Verdict.CLEAN or not self.model.accepted:
+            return self.model.verdict.value
+        how = "allowed" if self.model.verdict is Verdict.UNVERIFIED else "accepted"
+        return f"{self.model.verdict.value}, {how}"
+
+    @property
     def outcomes(self) -> str:
         """Each check with its outcome, in one line."""
         return ", ".join(f"{view.finding.check} {view.outcome}" for view in self.checks) or "no check ran"
@@ -61,6 +69,8 @@ def run_view(report: ScanReport) -> RunView:
         lead = "No model was scanned."
     elif len(models) == 1:
         lead = "The model did not pass." if closed else "The model passed."
+        if report.models[0].verdict is Verdict.SUSPICIOUS and not closed:
+            lead = "The settings accept what was found in the model."
     else:
         lead = f"{closed} of {how_many} did not pass" if closed else f"All {how_many} passed"
         lead += f": {', '.join(counts)}."
@@ -89,7 +99,9 @@ def _headline(model: ModelReport, checks: tuple[CheckView, ...]) -> str:
     if not model.findings:
         return "No check ran: the run ended before this model was reached."
     if model.verdict in (Verdict.SUSPICIOUS, Verdict.ERROR):
-        return checks[0].finding.summary or VERDICTS[model.verdict]
+        worst = checks[0].finding
+        accepted = "" if worst.accepted is None else f" Accepted {worst.accepted}"
+        return f"{worst.summary or VERDICTS[model.verdict]}{accepted}"
     if model.verdict is Verdict.UNVERIFIED:
         accepted = " The settings allow that." if model.accepted else ""
         return f"{VERDICTS[model.verdict]}{accepted}"
@@ -169,5 +181,11 @@ def _settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The settings that are set, and the seed and the rate in any case."""
     for name, value in settings.items():
         if value is not None and value is not False:
-            text = ", ".join(str(part) for part in value) if isinstance(value, list | tuple) else str(value)
-            yield str(name), text
+            parts = value if isinstance(value, list | tuple) else (value,)
+            yield str(name), ", ".join(_setting(part) for part in parts)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{value.get('check')} until {value.get('until')}"
+    return str(value)

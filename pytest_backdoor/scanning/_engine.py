@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ..acceptance import judged
 from ..checks import TRAINING_DATA, load_check, planned_checks
 from ..checks._base import Check, Context
 from ..errors import BackdoorScanError, NotAssessableError, SettingsError
@@ -18,10 +20,16 @@ from ..settings import ScanSettings
 
 
 class Engine:
-    """Runs the planned checks on one subject and turns every error into a finding."""
+    """Runs the planned checks on one subject and turns every error into a finding.
 
-    def __init__(self, subject: Subject, settings: ScanSettings, root: Path) -> None:
+    ``today``: the day on which what the settings accept must not have ended.
+    """
+
+    def __init__(
+        self, subject: Subject, settings: ScanSettings, root: Path, *, today: Callable[[], date] = date.today
+    ) -> None:
         self._subject = subject
+        self._today = today
         self._checks = {name: _load(name) for name in planned_checks(settings)}
         behavioural = tuple(name for name, check in self._checks.items() if _is_behavioural(check))
         self._context = Context(
@@ -37,7 +45,7 @@ class Engine:
         check = self._checks.get(name) or _load(name)
         started = time.perf_counter()
         try:
-            finding = self._ask(check)
+            finding = self._ask(name, check)
         except NotAssessableError as error:
             finding = _unfinished(name, check, Outcome.NOT_ASSESSED, str(error), error.remedy)
         except BackdoorScanError as error:
@@ -50,13 +58,17 @@ class Engine:
             finding = _unfinished(name, check, Outcome.ERROR, text)
         return replace(finding, check=name, seconds=round(time.perf_counter() - started, 4))
 
-    def _ask(self, check: Check | SettingsError) -> Finding:
+    def _ask(self, name: str, check: Check | SettingsError) -> Finding:
         if isinstance(check, SettingsError):
             raise check
         finding = check.run(self._subject, self._context)
         # A finding that no report can hold is the check's error, not the report's.
         json.dumps(finding.to_json(), allow_nan=False)
-        return finding
+        acceptances = self._context.settings.accept or ()
+        if finding.outcome is not Outcome.FAILED or not acceptances:
+            return finding
+        digests = [file.sha256 for file in self._subject.files]
+        return judged(replace(finding, check=name), acceptances, digests, self._today())
 
     def run_all(self) -> Iterator[Finding]:
         """The findings of all planned checks, the cheapest first."""

@@ -129,6 +129,7 @@ def findings(draw, check):
         seconds=draw(st.floats(0, 1e4)),
         seed=draw(st.none() | st.integers(0, 2**32)),
         problems=tuple(draw(st.lists(problems, max_size=3))),
+        accepted=draw(st.none() | words) if outcome is Outcome.FAILED else None,
     )
 
 

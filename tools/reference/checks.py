@@ -13,6 +13,8 @@ from pytest_backdoor.settings import MODEL_SETTINGS
 from .markdown import code, from_docstring, table
 from .settings_read import settings_read
 
+# These settings say something of the file, but not how images reach the model.
+ABOUT_THE_FILE = ("source", "accept")
 HEAD = """# Checks
 
 Checks run from the cheapest to the dearest, each as a test of its own: `model.onnx::NAME`. What each of them can and
@@ -35,7 +37,7 @@ def checks_page() -> str:
         for name, check in checks.items()
     ]
     overview = table(["check", "cost", "looks at behaviour"], rows)
-    common = ", ".join(map(code, MODEL_SETTINGS))
+    common = ", ".join(code(name) for name in MODEL_SETTINGS if name not in ABOUT_THE_FILE)
     said = (
         f"All checks but `provenance` see the model as the settings that describe it say ({common}), within `timeout` "
         "and `memory`. The settings below are those that a check itself reads; [options](options.md) tells what they "

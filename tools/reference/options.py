@@ -52,6 +52,7 @@ KINDS = {
     "tuple[float, float] | None": "two numbers",
     "tuple[float, ...] | None": "numbers",
     "tuple[int, int, int] | None": "three whole numbers",
+    "tuple[Acceptance, ...] | None": "tables",
 }
 
 
