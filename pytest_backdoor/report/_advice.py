@@ -14,6 +14,15 @@ from ._evidence import Evidence
 from ._words import QUESTIONS, UNSEEN, rank
 
 TRAINING_DATA = "training-data"
+WRONG_PACK = (
+    "If you know that this is a false alarm, as on a clean model of another architecture or training than the "
+    "reference models, build a detector pack for it (docs/detector-packs.md). Until there is one, pyproject.toml can "
+    "accept it for this very file, with a reason and a last day. Every report still says what was found."
+)
+LOOKED_AT = (
+    "If you have looked at what was found and know that it does no harm, pyproject.toml can accept it for this very "
+    "model file, with a reason and a last day. Every report still says what was found."
+)
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
@@ -109,23 +118,23 @@ def to_accept(model: ModelReport) -> Iterator[Advice]:
             )
         else:
             yield Advice(title=rule, text="Nothing can allow this: mend the cause.")
-    failed = [one.check for one in model.findings if one.outcome is Outcome.FAILED and one.blocks and not one.problems]
-    if failed:
-        yield _false_alarm(model, failed)
+    failed = [one for one in model.findings if one.outcome is Outcome.FAILED and one.blocks and not one.problems]
+    for behavioural, advice in ((True, WRONG_PACK), (False, LOOKED_AT)):
+        names = [one.check for one in failed if one.behavioural is behavioural]
+        if names:
+            yield _false_alarm(model, names, advice)
     if model.verdict is Verdict.ERROR:
         yield Advice(text="An error cannot be accepted. Mend its cause, or take the model out of the scan.")
 
 
-def _false_alarm(model: ModelReport, failed: list[str]) -> Advice:
+def _false_alarm(model: ModelReport, failed: list[str], advice: str) -> Advice:
     names = " and ".join(failed) if len(failed) < 3 else f"{', '.join(failed[:-1])} and {failed[-1]}"
     digests = _digests(model)
     shown = json.dumps(digests[0] if len(digests) == 1 else digests)
     entries = [f'    {{ check = "{name}", until = YYYY-MM-DD, reason = "WHY", sha256 = {shown} }},' for name in failed]
     return Advice(
         title=names,
-        text="If you know that this is a false alarm, as on a clean model of another architecture or training than the "
-        "reference models, build a detector pack for it (docs/detector-packs.md). Until there is one, pyproject.toml "
-        "can accept it for this very file, with a reason and a last day. Every report still says what was found.",
+        text=advice,
         code=_table(model, "\n".join(["accept = [", *entries, "]"])),
     )
 

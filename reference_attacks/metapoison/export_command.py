@@ -23,14 +23,21 @@ def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each victim")
     parser.add_argument("--victims", type=int, default=4, metavar="N", help="of poisons; default: %(default)s")
     parser.add_argument("--clean", type=int, default=1, metavar="N", help="clean ones; default: %(default)s")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="also write the clean training and test images here, the --task of a zoo build for a detector pack",
+    )
     add_machine_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write, and print the folders. Raises ValueError where no attack succeeded."""
+    from ..image_folder import write_image_folder
     from ..zoo.machine import choose_machine
-    from .exporting import export_runs
+    from .exporting import data_of, export_runs
     from .finished import choose_victims, open_finished
 
     machine = choose_machine(arguments.device, arguments.workers, None, arguments.precision)
@@ -38,4 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     runs = choose_victims(arguments.trials, poisoned=arguments.victims, clean=arguments.clean)
     for written in export_runs(folder, runs, arguments.out):
         print(written)
+    if arguments.images is not None:
+        images = folder.images()
+        write_image_folder(images.training, images.test, data_of(folder).class_names, arguments.images)
+        print(arguments.images)
     return 0

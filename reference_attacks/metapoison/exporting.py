@@ -122,16 +122,21 @@ def _place(run: VictimRun, out: Path) -> Path:
     return out / (f"control-{run.number}" if run.trial.arm == "clean" else run.name)
 
 
+def data_of(folder: MetaPoisonFolder) -> DataChoice:
+    """The choice of the training set that all trials of the folder share."""
+    setting = folder.setting
+    return DataChoice(classes=setting.classes, train_images=setting.train_images, seed=folder.seed)
+
+
 def _export(folder: MetaPoisonFolder, out: Path, run: VictimRun) -> None:
-    record, setting = folder.record(run), folder.setting
+    record, data = folder.record(run), data_of(folder)
     if record is not None and "precision" in record:
         folder = replace(folder, machine=replace(folder.machine, precision=record["precision"]))
-    data = DataChoice(classes=setting.classes, train_images=setting.train_images, seed=folder.seed)
     about = {
         "seed": folder.seed,
         "precision": folder.machine.precision,
         "data": asdict(data),
-        "crafting": asdict(setting.crafting),
+        "crafting": asdict(folder.setting.crafting),
     }
     (trained,) = trained_victims(folder, [(run,)])
     write_trained(trained, folder.training(run), _place(run, out), classes=data.class_names, about=about)

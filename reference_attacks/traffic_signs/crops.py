@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from pytest_backdoor.files import write_atomically
 
+from ..pictures import image_png
 from ..zoo.seeds import derived_generator
 from .album import Album, Scene
 from .export import crop_of
@@ -47,7 +47,7 @@ def write_crops(training: Album, held_out: Album, plan: CropPlan, out: Path) -> 
             generator = derived_generator(plan.seed, f"crops/{part}/{name}")
             crops = _crops(album, label, count, plan.pixels, generator)
             for number, crop in enumerate(crops):
-                write_atomically(out / part / name / f"{number:04d}.png", _png(crop))
+                write_atomically(out / part / name / f"{number:04d}.png", image_png(crop))
         counts[part] = count * len(names)
     return counts
 
@@ -85,11 +85,3 @@ def _elsewhere(scene: Scene, generator: torch.Generator) -> torch.Tensor:
     boxes = torch.cat([start, start + sides], dim=1)
     overlap = box_iou(boxes, scene.boxes).amax(1) if len(scene.boxes) else torch.zeros(TRIES)
     return boxes[int((overlap * (overlap > MOST_OVERLAP)).argmin())]
-
-
-def _png(crop: torch.Tensor) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(crop.permute(1, 2, 0).numpy()).save(buffer, "PNG")
-    return buffer.getvalue()

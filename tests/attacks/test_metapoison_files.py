@@ -182,7 +182,7 @@ def test_victims_of_finished_trials_are_exported(tmp_path, capsys):
         "--precision",
         "bfloat16",
     ]
-    export += ["--workers", "1"]
+    export += ["--workers", "1", "--images", str(tmp_path / "images")]
     record = folder.record(runs[0])
     record["evaluation"]["success"][-1] = 0.0
     folder.keep(runs[0], {name: value for name, value in record.items() if name != "run"}, None)
@@ -193,6 +193,14 @@ def test_victims_of_finished_trials_are_exported(tmp_path, capsys):
     assert main(export) == 0
     control, path = sorted((tmp_path / "out").iterdir(), key=lambda path: path.name != "control-0")
     assert not read_folder(control).poisons
+    # The zoo of a detector pack is trained on the same images.
+    pairs = zip(
+        load_task(str(tmp_path / "images"), None), (folder.images().training, folder.images().test), strict=True
+    )
+    for read, meant in pairs:
+        order = meant.labels.argsort(stable=True)
+        assert torch.equal(read.images, meant.images[order])
+        assert torch.equal(read.labels, meant.labels[order])
     card = json.loads((path / "model.json").read_text())
     # The victim is trained again as it was, whatever this machine computes fastest.
     assert (card["seed"], card["precision"], card["crafting"]["steps"]) == (0, "float32", 2)

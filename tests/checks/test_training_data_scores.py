@@ -6,8 +6,8 @@ from made_up_features import PixelClassifier, points, source
 
 from pytest_backdoor.checks.training_data import _neighbours, _pool, measure_training_data
 from pytest_backdoor.checks.training_data._neighbours import label_disagreement
-from pytest_backdoor.checks.training_data._pool import cross_entropy, look_at, make_pool
-from pytest_backdoor.checks.training_data._scores import COMBINED, SINGLE, tail_shares
+from pytest_backdoor.checks.training_data._pool import Pool, cross_entropy, look_at, make_pool
+from pytest_backdoor.checks.training_data._scores import COMBINED, SINGLE, DataScores, tail_shares
 from pytest_backdoor.checks.training_data._spectral import projections
 from pytest_backdoor.errors import NotAssessableError, SettingsError
 
@@ -296,3 +296,25 @@ def test_what_cannot_be_judged_is_ranked_all_the_same(clean, says):
     found = measure_training_data(PixelClassifier(), source(VALUES, LABELS), clean, seed=0)
     assert says in found.unjudged
     assert sorted(found.scores.ranking(COMBINED)) == list(range(60))
+
+
+@pytest.mark.parametrize("side", ["spectral", "spectral, other side"])
+def test_images_that_stand_out_are_those_that_are_counted(side):
+    labels = np.repeat([0, 1], 60)
+    projection = np.random.default_rng(5).normal(size=120).astype(np.float32)
+    projection[[3, 7, 70]] = (9, 12, 20) if side == "spectral" else (-9, -12, -20)
+    clean = np.arange(120) % 2 == 0
+    pool = Pool(
+        features=np.zeros((120, 1), np.float32),
+        labels=labels,
+        losses=np.zeros(120, np.float32),
+        images=np.arange(120),
+        clean=clean,
+        of_training=np.array([70, 7, 5, 3, 7, 4]),
+    )
+    zeros = np.zeros(120, np.float32)
+    scores = DataScores(pool=pool, disagreement=zeros, nearest=labels, projection=projection, by_name={}, tails={})
+    made = next(one for one in scores.compare().made if (one.score, one.label, one.depth) == (side, 0, 1))
+    assert made.above == 2
+    # Row 1 and row 4 hold the same image; rows 0 and 5 are of another class and a clean sample.
+    assert scores.standing_out(made).tolist() == [1, 4, 3]

@@ -61,13 +61,19 @@ def test_a_poisoned_training_set_fails(sets):
     first = evidence["suspects"][: evidence["top_5_percent"]]
     assert {int(name) >= TRAINING for name in first} == {True}
     assert evidence["most_suspicious"][0]["nearest"] == "1"
+    shown = [suspect["image"] for suspect in evidence["most_suspicious"]]
+    assert len(evidence["standing_out"]) == evidence["worst"]["above"]
+    assert shown == evidence["standing_out"][: len(shown)]
+    planted = [int(name) >= TRAINING for name in evidence["standing_out"]]
+    assert sum(planted) == POISONS
+    assert all(planted[: POISONS // 2])
     assert set(evidence["suspects_by_score"]) == {"neighbours", "spectral", "loss"}
     assert not any(key.endswith("_png") for key in evidence)
     result.stdout.fnmatch_lines(
         [
             "Of the * training images of class 0, 6* than any of 100 clean",
             "  suspects   6*: class 0, nearest to class 1",
-            "  what next  Look at the images that the JSON report lists first*",
+            "  what next  Look at the images that stand out*",
             "  again      pytest --backdoor-scan model.onnx::training-data *--backdoor-train-data *",
             "suspicious  model.onnx  training-data FAILED",
         ]
@@ -78,6 +84,7 @@ def test_a_clean_training_set_passes_and_leaves_the_model_unverified(sets):
     result, finding = scanned(sets, "--backdoor-train-data=train.npz", "--backdoor-data=clean.npz")
     assert finding["outcome"] == "passed"
     assert finding["p_value"] > 0.01
+    assert finding["evidence"]["standing_out"] == []
     assert f"Fewer than {finding['evidence']['fewest_to_fail']} poisoned images" in finding["summary"]
     assert sets.read_report()["models"][0]["verdict"] == "unverified", "nobody has looked at what the model does"
     assert result.ret == pytest.ExitCode.TESTS_FAILED

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from ._exchangeability import Comparison, Comparisons
 
 REMEDY = (
-    "Look at the images that the JSON report lists first (--backdoor-report scan.json, suspects), take out those that "
-    "do not belong into their class, train again from the start, and find out where they came from."
+    "Look at the images that stand out (all of them: --backdoor-report scan.json, standing_out) and at the suspects "
+    "after them, take out those that do not belong into their class, train again from the start, and find out where "
+    "they came from."
 )
 MEANINGS = {
     "neighbours": "share of neighbours with another label",

@@ -28,10 +28,14 @@ def evidence_of(
 ) -> dict[str, Any]:
     """The report's evidence as JSON values. ``names``: where each training image is. No image is in it.
 
-    ``suspects`` are listed up to 1,000, each single ranking up to 100.
+    ``suspects`` are listed up to 1,000, each single ranking up to 100. ``standing_out``: up to 1,000 images that the
+    comparison counts for which the set fails, none if it does not; they are the first of ``most_suspicious``.
     """
     ranking, images = scores.ranking(COMBINED), len(names)
     listed = min(MOST_LISTED, max(1, round(0.05 * images)))
+    fails = comparisons is not None and bool(comparisons.made) and comparisons.p_value <= significance
+    standing_out = scores.standing_out(comparisons.worst) if comparisons is not None and fails else ranking[:0]
+    first = np.concatenate([standing_out, ranking[~np.isin(ranking, standing_out)]])[:SHOWN]
     return {
         "images": images,
         "distinct_images": len(np.unique(scores.pool.images[scores.pool.of_training])),
@@ -39,7 +43,8 @@ def evidence_of(
         "images_that_are_clean_samples": int(scores.pool.clean[scores.pool.of_training].sum()),
         "accuracy": round(training.accuracy, 4),
         "features": training.feature_count,
-        "most_suspicious": [_suspect(scores, int(number), names, class_name) for number in ranking[:SHOWN]],
+        "most_suspicious": [_suspect(scores, int(number), names, class_name) for number in first],
+        "standing_out": [names[number] for number in standing_out[:MOST_LISTED]],
         "suspects": [names[number] for number in ranking[:listed]],
         "suspects_by_score": {
             name: [names[number] for number in scores.ranking(name)[:MOST_LISTED_BY_ONE]] for name in SINGLE

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._exchangeability import FEWEST_CLEAN, Comparisons, compare
+from ._exchangeability import FEWEST_CLEAN, Comparison, Comparisons, compare
 from ._neighbours import label_disagreement
 from ._pool import Pool, Progress
 from ._spectral import projections
@@ -46,14 +46,26 @@ class DataScores:
         return np.lexsort((mean, self.tails[name]))
 
     def compare(self) -> Comparisons:
-        """Training images against clean samples. The projection is compared on both of its sides."""
-        columns = {
+        """Training images against clean samples."""
+        return compare(self._columns(), self.pool.labels, self.pool.clean)
+
+    def standing_out(self, comparison: Comparison) -> np.ndarray[Any, Any]:
+        """Int64: the training images that ``comparison`` counts, the highest first."""
+        values, pool = self._columns()[comparison.score], self.pool
+        own = pool.labels == comparison.label
+        limit = np.sort(values[own & pool.clean])[-comparison.depth]
+        counted = own & ~pool.clean & (values > limit)
+        chosen = np.flatnonzero(counted[pool.of_training])
+        return chosen[np.argsort(-values[pool.of_training[chosen]], kind="stable")]
+
+    def _columns(self) -> dict[str, np.ndarray[Any, Any]]:
+        """What is compared, float ``(M,)`` each; the projection on both of its sides."""
+        return {
             NEIGHBOURS: self.disagreement,
             SPECTRAL: self.projection,
             f"{SPECTRAL}, other side": -self.projection,
             LOSS: self.pool.losses,
         }
-        return compare(columns, self.pool.labels, self.pool.clean)
 
 
 def score_pool(pool: Pool, on_progress: Progress | None = None) -> DataScores:
