@@ -35,6 +35,11 @@ class Advice:
     code: str = ""
 
 
+def first_sentence(text: str) -> str:
+    """The first sentence of ``text``, which may be all of it."""
+    return _SENTENCE_ENDS.split(text)[0]
+
+
 def to_do(model: ModelReport) -> Iterator[Advice]:
     """The remedies of what keeps the gate closed, in order, each once."""
     if model.accepted:

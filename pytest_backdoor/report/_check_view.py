@@ -21,8 +21,8 @@ class CheckView:
     """One finding, ready to be shown.
 
     ``facts``: labels and texts. ``sure``: sentences on how sure it is. ``suspects``: rows of a training set's most
-    suspicious images: image, label, nearest class. ``prominent``: it says why the gate is closed, or what was accepted,
-    and no other says it.
+    suspicious images: image, label, nearest class. ``prominent``: it says why the gate is closed, what was accepted, or
+    what was found but not judged, and no other says it.
     """
 
     finding: Finding
@@ -60,10 +60,16 @@ def check_views(model: ModelReport) -> tuple[CheckView, ...]:
     views = []
     for finding in ordered:
         news = finding.outcome is Outcome.FAILED or finding.summary not in said
-        tells = finding.blocks or model.accepted
-        views.append(_view(finding, prominent=finding.outcome is reason and news and tells))
+        tells = finding.outcome is reason and (finding.blocks or model.accepted)
+        tells |= model.verdict is Verdict.UNVERIFIED and found_unjudged(finding)
+        views.append(_view(finding, prominent=tells and news))
         said.add(finding.summary)
     return tuple(views)
+
+
+def found_unjudged(finding: Finding) -> bool:
+    """Whether a check of behaviour measured something that there is nothing to compare with."""
+    return finding.behavioural and finding.outcome is Outcome.NOT_ASSESSED and finding.score is not None
 
 
 def _view(finding: Finding, *, prominent: bool) -> CheckView:

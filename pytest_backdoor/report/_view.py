@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..findings import WORST_FIRST, ModelReport, Outcome, ScanReport, Verdict
-from ._advice import Advice, not_checked, to_accept, to_do
-from ._check_view import CheckView, check_views, target_of
+from ._advice import Advice, first_sentence, not_checked, to_accept, to_do
+from ._check_view import CheckView, check_views, found_unjudged, target_of
 from ._evidence import Evidence
 from ._text import preprocessing_text, worst_first
 from ._words import RATE, VERDICTS, plural, share_of
@@ -104,7 +104,9 @@ def _headline(model: ModelReport, checks: tuple[CheckView, ...]) -> str:
         return f"{worst.summary or VERDICTS[model.verdict]}{accepted}"
     if model.verdict is Verdict.UNVERIFIED:
         accepted = " The settings allow that." if model.accepted else ""
-        return f"{VERDICTS[model.verdict]}{accepted}"
+        found = [view.finding.summary for view in checks if found_unjudged(view.finding)]
+        unjudged = f" Found, but not judged: {first_sentence(found[0])}" if found else ""
+        return f"{VERDICTS[model.verdict]}{accepted}{unjudged}"
     made = sum(view.finding.outcome is Outcome.PASSED for view in checks)
     return f"{VERDICTS[model.verdict]} {plural(made, 'check')} passed."
 

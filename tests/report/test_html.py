@@ -9,7 +9,7 @@ import pytest
 from made_up_reports import every_kind_of_model, model, png, reversal, unmade
 from markup import Page
 
-from pytest_backdoor.findings import ModelReport, ScanReport
+from pytest_backdoor.findings import ModelReport, Outcome, ScanReport
 from pytest_backdoor.report import write_report
 
 
@@ -93,6 +93,13 @@ def test_a_thousand_classes(tmp_path):
     page = Page(html(ScanReport(models=[model("a.onnx", reversal(classes=1000))]), tmp_path))
     assert "976 more classes have smaller values." in page.text
     assert "3 (class-3)" in page.text
+
+
+def test_what_was_found_but_not_judged_is_shown(tmp_path):
+    finding = replace(reversal(Outcome.NOT_ASSESSED), summary="A patch turns 75%. Nothing judges it.", p_value=None)
+    source = html(ScanReport(models=[model("a.onnx", unmade("litmus"), finding)]), tmp_path)
+    assert "could be assessed. Found, but not judged: A patch turns 75%.</p>" in source
+    assert source.index("What was found") < source.index("<img") < source.index("What was not checked")
 
 
 @pytest.mark.parametrize("name", ["mask_png", "clean_png"])
