@@ -26,7 +26,7 @@ EPILOG = """\
 example:
   python -m reference_attacks frogs end-to-end --work frogs --target bird --base dog --poisons 50 --trials 30
 """
-SCALE_NAMES = ("full", "reduced", "small")
+SCALE_NAMES = ("full", "reduced", "paper-schedule", "small")
 
 
 def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
@@ -47,7 +47,10 @@ def add_parser(actions: Parsers[argparse.ArgumentParser]) -> None:
         "--all", action="store_true", help="every trial of the paper's figures, in place of those described above"
     )
     parser.add_argument(
-        "--scale", choices=SCALE_NAMES, help="size of the experiments; default: full on a GPU, reduced on a CPU"
+        "--scale",
+        choices=SCALE_NAMES,
+        help="size of the experiments; paper-schedule: full victims, poisons as reduced; default: full on a GPU, "
+        "reduced on a CPU",
     )
     parser.add_argument("--train-images", type=int, metavar="N", help="clean images; default: the scale's")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")

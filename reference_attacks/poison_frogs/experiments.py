@@ -52,6 +52,16 @@ REDUCED = Scale(
     counts=(1, 10, 30, 50, 70),
     ablated=30,
 )
+# Victims as in the paper: its images, and so its share of poisons, and its rate. Each takes ten times as long as a
+# reduced one, so there are few of them; poisons are crafted as for the reduced ones.
+PAPER_SCHEDULE = replace(
+    FULL,
+    name="paper-schedule",
+    setting=replace(FULL.setting, crafting=REDUCED.setting.crafting),
+    trials=10,
+    outliers=10,
+    ablated=10,
+)
 # Within ten minutes: its networks are poor, its numbers of trials are too low for conclusions.
 SMALL = Scale(
     name="small",
@@ -69,7 +79,7 @@ SMALL = Scale(
 )
 
 
-SCALES = {scale.name: scale for scale in (FULL, REDUCED, SMALL)}
+SCALES = {scale.name: scale for scale in (FULL, REDUCED, PAPER_SCHEDULE, SMALL)}
 
 
 def choose_scale(device: str, *, small: bool) -> Scale:

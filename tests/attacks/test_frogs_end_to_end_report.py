@@ -15,6 +15,7 @@ from reference_attacks.cli import main  # noqa: E402
 from reference_attacks.poison_frogs.end_to_end import EndToEndFolder  # noqa: E402
 from reference_attacks.poison_frogs.experiments import (  # noqa: E402
     FULL,
+    PAPER_SCHEDULE,
     REDUCED,
     SMALL,
     ablation,
@@ -101,6 +102,26 @@ def test_a_target_that_is_read_as_a_third_class_is_no_success(tmp_path: Path):
     folder.keep(trial, {**make_record(trial), "predicted": 9, "success": False})
     found = summary(records_of(folder, [trial]))
     assert (found["successes"], found["kept"]) == (0, 0)
+
+
+def test_victims_of_the_papers_schedule_are_told_beside_reduced_ones(built):
+    settings, names = built
+    settings = replace(settings, small=False)
+    if end_to_end.folder_of(settings)[1] != REDUCED:
+        pytest.skip("on a GPU all victims are full ones")
+    results = end_to_end.measure_figure_5(settings)
+    assert results["paper_schedule"] is None
+    assert "at its rate" not in end_to_end.PARTS["figure-5"].text(results)
+    folder = open_folder(settings.work, PAPER_SCHEDULE, 0, CPU)
+    folder.build(main_trials(PAPER_SCHEDULE)[:3], None)
+    names.clear()
+    results = end_to_end.measure_figure_5(settings)
+    assert names == [], "they take hours, and are trained only if somebody asks for them"
+    text = end_to_end.PARTS["figure-5"].text(results).split("at its rate.")[1]
+    assert "on 50,000 clean images (as in the paper)" in text
+    assert "| bird to dog, 30 % | 50 | 3 | 66.7% (9.4% to 99.2%) |" in text
+    assert "outliers" not in text
+    assert "3 victims with 50 poisons: 0.20° on average" in text
 
 
 def test_figure_5_has_every_curve_and_the_outliers(built):

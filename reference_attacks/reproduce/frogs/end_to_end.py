@@ -10,7 +10,9 @@ from ...poison_frogs.end_to_end import EndToEndFolder
 from ...poison_frogs.experiments import (
     AIRPLANE_TO_FROG,
     OPACITY,
+    PAPER_SCHEDULE,
     POISONS,
+    REDUCED,
     Scale,
     ablation,
     choose_scale,
@@ -59,7 +61,11 @@ def measure_figure_3(settings: Settings) -> Values:
 
 
 def measure_figure_5(settings: Settings) -> Values:
-    """Success against the number of poisons, outliers, and the rotation of the boundary in all of them."""
+    """Success against the number of poisons, outliers, and the rotation of the boundary in all of them.
+
+    "paper_schedule": the same of what victims there are on as many images as the paper's, beside reduced ones; they are
+    trained by ``frogs end-to-end --scale paper-schedule`` with the same ``--work``, not by this.
+    """
     folder, scale = folder_of(settings)
     drawn = curves(scale)
     points = [trial for curve in drawn for poisons in curve.counts for trial in curve.trials(poisons, scale.trials)]
@@ -77,7 +83,17 @@ def measure_figure_5(settings: Settings) -> Values:
         "outliers": summary(records_of(folder, outliers)),
         "outlier_targets": [_outlier(record) for record in records_of(folder, outliers)],
         "rotations": rotations(records_of(folder, [*main_trials(scale), *outliers])),
+        "paper_schedule": _paper_schedule(settings) if scale == REDUCED else None,
     }
+
+
+def _paper_schedule(settings: Settings) -> Values | None:
+    machine = choose_machine(None, settings.workers, None, None)
+    folder = open_folder(settings.work, PAPER_SCHEDULE, settings.seed, machine)
+    random = records_of(folder, main_trials(PAPER_SCHEDULE))
+    outliers = records_of(folder, outlier_trials(PAPER_SCHEDULE))
+    found = {"random": summary(random), "outliers": summary(outliers), "rotations": rotations([*random, *outliers])}
+    return {**_setting(folder), **found} if random or outliers else None
 
 
 def measure_ablation(settings: Settings) -> Values:

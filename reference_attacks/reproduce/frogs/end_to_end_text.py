@@ -9,7 +9,8 @@ from ..tables import percent, table
 
 PAPER_IMAGES = 50_000
 # What the paper says in words (§4.2.1, Figure 5); its curves give no further numbers.
-PAPER_SUCCESS = {("bird to dog, 30 %", "50"): "about 60 %", ("airplane to frog, 30 %", "50"): "53 %"}
+MAIN = ("bird to dog, 30 %", "50")
+PAPER_SUCCESS = {MAIN: "about 60 %", ("airplane to frog, 30 %", "50"): "53 %"}
 PAPER_OUTLIERS = "70 %"
 
 
@@ -40,15 +41,29 @@ def figure_3(results: Values) -> str:
 
 
 def figure_5(results: Values) -> str:
-    """Success by number of poisons, and outliers."""
+    """Success by number of poisons, and outliers; then the few victims that were trained as the paper's were."""
     rows = [
         _row([label, poisons], summary, PAPER_SUCCESS.get((label, poisons), "–"))
         for label, points in results["curves"].items()
         for poisons, summary in points.items()
         if summary is not None
     ]
-    if results["outliers"] is not None:
-        rows.append(_row(["airplane to frog, 30 %, outliers", "50"], results["outliers"], PAPER_OUTLIERS))
+    text = _successes(results, rows, results["outliers"])
+    schedule = results["paper_schedule"]
+    if schedule is None:
+        return text
+    first = schedule["random"]
+    rows = [] if first is None else [_row([*MAIN], first, PAPER_SUCCESS[MAIN])]
+    return (
+        f"{text}\n\nA few victims with as many images as the paper's, and so as small a share of poisons, at its rate. "
+        f"{_successes(schedule, rows, schedule['outliers'])}"
+    )
+
+
+def _successes(results: Values, rows: list[list[str]], outliers: Values | None) -> str:
+    """The rows and that of outliers as a table, with how victims were trained and how far the boundary turned."""
+    if outliers is not None:
+        rows = [*rows, _row(["airplane to frog, 30 %, outliers", "50"], outliers, PAPER_OUTLIERS)]
     head = ["target to base, opacity", "poisons", *COLUMNS, "paper"]
     return f"{_setting(results)} {_meaning(results)}\n\n{table(head, rows)}\n\n{_rotations(results)}"
 
