@@ -1,4 +1,4 @@
-"""Failed checks that the settings accept: one check of one file, with a reason and a last day."""
+"""Failed checks that the settings accept: of one file, with a reason and a last day."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 class Acceptance:
     """What somebody looked at and takes for a false alarm.
 
-    ``check``: the name of the check that fails. ``sha256``: of the model file and then of its external data, 64
+    ``checks``: the names of those that fail. ``sha256``: of the model file and then of its external data, 64
     lower-case hex digits each: another file is not accepted. ``until``: the last day, as YYYY-MM-DD.
     """
 
-    check: str
+    checks: tuple[str, ...]
     sha256: tuple[str, ...]
     reason: str
     until: str
@@ -45,21 +45,21 @@ def judged(finding: Finding, acceptances: Sequence[Acceptance], digests: Sequenc
     """
     if finding.outcome is not Outcome.FAILED:
         return finding
-    meant = [one for one in acceptances if one.check == finding.check]
-    valid = [one for one in meant if not _objection(one, digests, today)]
+    meant = [one for one in acceptances if finding.check in one.checks]
+    valid = [one for one in meant if not _objection(one, finding.check, digests, today)]
     if valid:
         return replace(finding, accepted=f"until {valid[0].until}: {valid[0].reason}")
-    objections = " ".join(_objection(one, digests, today) for one in meant)
+    objections = " ".join(_objection(one, finding.check, digests, today) for one in meant)
     return replace(finding, remedy=f"{objections} {finding.remedy}".strip()) if objections else finding
 
 
-def _objection(one: Acceptance, digests: Sequence[str | None], today: date) -> str:
+def _objection(one: Acceptance, check: str, digests: Sequence[str | None], today: date) -> str:
     """Why an acceptance does not hold; empty if it does."""
     if not digests or tuple(digests) != one.sha256:
         known = ", ".join(digest or "a file that cannot be read" for digest in digests) or "no file"
-        return f"The settings accept {one.check} of another file; this is {known}."
+        return f"The settings accept {check} of another file; this is {known}."
     if date.fromisoformat(one.until) < today:
-        return f"The settings accepted {one.check} until {one.until} and no longer: review it."
+        return f"The settings accepted {check} until {one.until} and no longer: review it."
     return ""
 
 
@@ -69,14 +69,22 @@ def _read(entry: Mapping[str, Any]) -> Acceptance:
     if unknown or missing:
         wrong = f"{unknown[0]!r} is not known" if unknown else f"{missing[0]!r} is missing"
         raise ValueError(f"{wrong}; each entry has {', '.join(KEYS)}.")
-    if entry["check"] == PROVENANCE:
+    checks = tuple(_names(entry["checks"]))
+    if PROVENANCE in checks:
         raise ValueError("rules of provenance are allowed in the lock file: pytest-backdoor lock add --allow.")
     return Acceptance(
-        check=_line(entry["check"], "check"),
+        checks=checks,
         sha256=tuple(_digests(entry["sha256"])),
         reason=_line(entry["reason"], "reason"),
         until=_day(entry["until"]),
     )
+
+
+def _names(value: Any) -> Iterator[str]:
+    values = value.split(",") if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not values:
+        raise ValueError("give checks as a list of names.")
+    return (_line(name, "each of checks") for name in values)
 
 
 def _line(value: Any, name: str) -> str:

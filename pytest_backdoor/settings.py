@@ -41,7 +41,7 @@ MODEL_SETTINGS: Mapping[str, str] = MappingProxyType(
         "input_shape": "`[channels, height, width]`, for torch models and ONNX models that leave it open",
         "source": "Where the file comes from; an address (`https://...`, `hf://owner/repo@revision/file`) must be "
         "protected and pinned, as [provenance](../provenance.md) says",
-        "accept": "A list of tables with `check`, `sha256`, `reason` and `until`: that the check fails on this very "
+        "accept": "A list of tables with `checks`, `sha256`, `reason` and `until`: that these checks fail on this very "
         "file does not close the gate up to that day ([how](../how-to/accept-a-finding.md))",
     }
 )

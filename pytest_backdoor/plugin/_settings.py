@@ -157,7 +157,8 @@ def _validate(values: dict[str, Any], *, where: str, also: tuple[str, ...] = ())
     settings = make_settings(values, where=where, also=also)
     try:
         check_names(settings.checks)
-        check_names(tuple(acceptance.check for acceptance in settings.accept or ()))
+        for acceptance in settings.accept or ():
+            check_names(acceptance.checks)
     except SettingsError as error:
         raise SettingsError(f"{where}: {error}") from None
 

@@ -135,13 +135,11 @@ def to_accept(model: ModelReport) -> Iterator[Advice]:
 def _false_alarm(model: ModelReport, failed: list[str], advice: str) -> Advice:
     names = " and ".join(failed) if len(failed) < 3 else f"{', '.join(failed[:-1])} and {failed[-1]}"
     digests = _digests(model)
-    shown = json.dumps(digests[0] if len(digests) == 1 else digests)
-    entries = [f'    {{ check = "{name}", until = YYYY-MM-DD, reason = "WHY", sha256 = {shown} }},' for name in failed]
-    return Advice(
-        title=names,
-        text=advice,
-        code=_table(model, "\n".join(["accept = [", *entries, "]"])),
+    table = (
+        f"\n[[tool.pytest-backdoor.models.accept]]\nchecks = {json.dumps(failed)}\nuntil = YYYY-MM-DD\n"
+        f'reason = "WHY"\nsha256 = {json.dumps(digests[0] if len(digests) == 1 else digests)}'
     )
+    return Advice(title=names, text=advice, code=_table(model, table))
 
 
 def _digests(model: ModelReport) -> list[str]:

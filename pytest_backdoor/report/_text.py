@@ -224,7 +224,7 @@ def unneeded_acceptances(models: Sequence[ModelReport]) -> list[str]:
         for model in models
         for entry in (model.settings or {}).get("accept") or ()
         for finding in model.findings
-        if finding.check == entry["check"] and finding.outcome is Outcome.PASSED
+        if finding.check in entry["checks"] and finding.outcome is Outcome.PASSED
         for line in _wrap(f"{model.path} passes {finding.check}: remove what accepts its failure.", WIDTH)
     ]
 

@@ -189,5 +189,5 @@ def _settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _setting(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"{value.get('check')} until {value.get('until')}"
+        return f"{', '.join(value['checks'])} until {value['until']}"
     return str(value)

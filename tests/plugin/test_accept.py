@@ -14,11 +14,11 @@ REASON = "looked at it: a false alarm"
 
 @pytest.fixture
 def accept(project):
-    """A function that accepts that a check of model.onnx fails; what is changed comes as TOML."""
+    """A function that accepts that model.onnx fails a check; what is changed comes as TOML."""
 
     def write(**changed):
         digest = hashlib.sha256((project.path / "model.onnx").read_bytes()).hexdigest()
-        values = {"check": '"litmus"', "sha256": f'"{digest}"', "reason": f'"{REASON}"', "until": "2099-12-31"}
+        values = {"checks": '["litmus"]', "sha256": f'"{digest}"', "reason": f'"{REASON}"', "until": "2099-12-31"}
         entry = ", ".join(f"{name} = {value}" for name, value in (values | changed).items() if value is not None)
         project.configure(models=f"[[tool.pytest-backdoor.models]]\npath = 'model.onnx'\naccept = [{{ {entry} }}]")
 
@@ -57,6 +57,11 @@ def test_every_report_tells_it(project, accept):
     assert "suspicious, accepted" in texts["report.md"]
 
 
+def test_several_checks_at_once(project, accept):
+    accept(checks='"margin, litmus"')
+    assert project.scan("model.onnx", LITMUS).ret == 0
+
+
 def test_a_quoted_day_and_a_list_of_hashes(project, accept):
     digest = hashlib.sha256((project.path / "model.onnx").read_bytes()).hexdigest()
     accept(until='"2099-12-31"', sha256=f'["{digest.upper()}"]')
@@ -86,7 +91,7 @@ def test_more_files_than_there_are_is_another_model(project, accept):
 
 
 def test_another_check_is_not_accepted(project, accept):
-    accept(check='"margin"')
+    accept(checks='["margin"]')
     assert project.scan("model.onnx", LITMUS).ret == FAILED
 
 
@@ -139,12 +144,13 @@ def test_the_report_tells_what_to_write(project, accept):
     [
         ({"until": '"31.12.2099"'}, "*until = '31.12.2099' is no day; write it as 2027-01-31.*"),
         ({"until": "2099-12-31T10:00:00"}, "*is no day*"),
-        ({"until": None}, "*'until' is missing; each entry has check, sha256, reason, until.*"),
+        ({"until": None}, "*'until' is missing; each entry has checks, sha256, reason, until.*"),
         ({"reason": '" "'}, "*give reason as one line of text.*"),
         ({"sha256": '"abc"'}, "*'abc' is no SHA-256*"),
         ({"sha256": "[]"}, "*give sha256 as the report tells it*"),
-        ({"check": '"provenance"'}, "*allowed in the lock file: pytest-backdoor lock add --allow.*"),
-        ({"check": '"litmuss"'}, "*There is no check named litmuss*"),
+        ({"checks": '["litmus", "provenance"]'}, "*allowed in the lock file: pytest-backdoor lock add --allow.*"),
+        ({"checks": '["litmuss"]'}, "*There is no check named litmuss*"),
+        ({"checks": "[]"}, "*give checks as a list of names.*"),
         ({"by": '"me"'}, "*'by' is not known*"),
     ],
 )
@@ -160,4 +166,4 @@ def test_it_must_be_a_list(project):
     project.add()
     result = project.scan("model.onnx")
     assert result.ret == USAGE_ERROR
-    result.stderr.fnmatch_lines(["*give a list of tables with check, sha256, reason, until.*"])
+    result.stderr.fnmatch_lines(["*give a list of tables with checks, sha256, reason, until.*"])

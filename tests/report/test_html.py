@@ -40,7 +40,7 @@ def test_what_a_person_must_learn(tmp_path):
         "litmus: No detector pack fits images",
         "Not searched: warp.",
         "How to accept it",
-        '{ check = "reversal", until = YYYY-MM-DD, reason = "WHY", sha256 = ',
+        'checks = ["reversal"]',
         "pytest --backdoor-scan models/bad.onnx",
         "0123456789abcdef" * 4,
         "seed",
