@@ -58,6 +58,9 @@ def test_a_folder_that_others_made(folder, tmp_path, capsys):
     assert min(case["p_by_score"].values()) == pytest.approx(case["p_value"])
     page = (tmp_path / "results/training-data.md").read_text()
     assert "| Frogs | 340 | 40 | – | 300 |" in page
+    out = case["standing_out"]
+    assert 20 <= out["poisons"] <= out["images"] == case["worst"]["above"] < 60
+    assert f"| failed | {out['poisons']} of {out['images']} |" in page
     assert str(tmp_path) not in page
     kept = tmp_path / "work/folder-frogs.json"
     kept.write_text(kept.read_text().replace("Frogs", "Toads"))

@@ -124,12 +124,12 @@ def _reassurance(compared: Comparisons, evidence: dict[str, Any], significance: 
 
 
 def __getattr__(name: str) -> Any:
-    """``measure_training_data``, the scores without judgement, is imported with NumPy when it is first asked for."""
-    if name == "measure_training_data":
-        from ._check import measure_training_data
+    """The scores without judgement are imported with NumPy when they are first asked for."""
+    if name in ("DataMeasurement", "measure_training_data"):
+        from . import _check
 
-        return measure_training_data
+        return getattr(_check, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["TrainingDataCheck", "measure_training_data"]
+__all__ = ["DataMeasurement", "TrainingDataCheck", "measure_training_data"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_backdoor.checks.training_data import measure_training_data
+from pytest_backdoor.checks.training_data import DataMeasurement, measure_training_data
 from pytest_backdoor.files import write_atomically
 from pytest_backdoor.models import Classifier, ImageSource, Subject, TorchClassifier, open_images
 from pytest_backdoor.settings import make_settings
@@ -79,6 +79,7 @@ def _measure(job: _Job) -> None:
         "clean_samples": int(found.scores.pool.clean.sum()),
         "caught": {name: caught(found.scores.ranking(name), built.poisons) for name in RANKINGS},
         "p_value": None if compared is None else compared.p_value,
+        "standing_out": None if compared is None or not compared.made else _standing_out(found, built.poisons),
         "worst": None if compared is None or not compared.made else vars(compared.worst),
         "p_by_score": None if compared is None else _by_score(compared),
         "seconds": round(seconds[0], 1),
@@ -102,6 +103,13 @@ def caught(ranking: np.ndarray[Any, Any], poisons: np.ndarray[Any, Any]) -> dict
         f"{share:g}": int(poisons[ranking[: round(share * len(ranking))]].sum()) / total if total else None
         for share in SHARES
     }
+
+
+def _standing_out(found: DataMeasurement, poisons: np.ndarray[Any, Any]) -> dict[str, int]:
+    """How many images the comparison counts that decides, and how many of them are poisons."""
+    assert found.comparisons is not None
+    chosen = found.scores.standing_out(found.comparisons.worst)
+    return {"images": len(chosen), "poisons": int(poisons[chosen].sum())}
 
 
 def _by_score(compared: Any) -> dict[str, float]:

@@ -16,7 +16,8 @@ all of them there where there are more poisons than that. `p` is the p-value of 
 after the correction for all classes, scores and depths. A set fails at p ≤ 0.01 where this check is the only one that
 judges, and at p ≤ 0.00005 beside the checks of the model. "Success" is the share of triggered test images that get the
 attacker's label. Sets of Poison Frogs are also looked at by the clean network that the victim was trained on from ("by
-the network before").
+the network before"). "Stand out" is of the images that the report of a failed set lists first, all of one class: how
+many of them are poisons.
 """
 
 
@@ -34,7 +35,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
         "## Poisoned sets",
         "",
         table(
-            ("set", "images", "poisons", "success", "clean samples", *RANKINGS, "p", "verdict"),
+            ("set", "images", "poisons", "success", "clean samples", *RANKINGS, "p", "verdict", "stand out"),
             map(_poisoned_row, poisoned),
         ),
         "",
@@ -60,7 +61,15 @@ def _poisoned_row(case: Mapping[str, Any]) -> list[str]:
         *(" / ".join(f"{share:.0%}" for share in case["caught"][name].values()) for name in RANKINGS),
         "–" if case["p_value"] is None else f"{case['p_value']:.1g}",
         _verdict(case["p_value"]),
+        _standing_out(case),
     ]
+
+
+def _standing_out(case: Mapping[str, Any]) -> str:
+    if _verdict(case["p_value"]) != "failed":
+        return "–"
+    found = case["standing_out"]
+    return f"{found['poisons']:,} of {found['images']:,}"
 
 
 def _verdict(p_value: float | None) -> str:
