@@ -15,6 +15,7 @@ from ..report import accepted_reason, explain, junit_properties, short_reason
 from ..settings import ScanSettings
 from ._processes import fork_server_of
 from ._settings import RunSettings
+from ._waiting import shown_on_terminal
 
 if TYPE_CHECKING:
     from ..scanning._session import ScanSession
@@ -83,7 +84,8 @@ class CheckItem(pytest.Item):
         model = self.parent
         assert isinstance(model, ModelFile)
         session = model.scan_session()
-        finding = session.run(self.name)
+        with shown_on_terminal(self.config) as on_wait:
+            finding = session.run(self.name, on_wait)
         description = session.describe()
         self.stash[FINDING_KEY] = {
             "model": {"path": model.display, **description},

@@ -17,6 +17,7 @@ from ..scanning._sources import locate
 from ..settings import ScanSettings
 from ._processes import fork_server_of
 from ._settings import RunSettings, read_settings
+from ._waiting import shown_on_terminal
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,10 @@ def _scan_one(item: pytest.Item, model: Any, overrides: dict[str, Any]) -> tuple
     state = path.stat()
     key = (display, settings, state.st_mtime_ns, state.st_size, state.st_ino)
     if key not in cache:
-        report = scan_file(path, display, settings, run.root, server=fork_server_of(config), hub=source.hub)
+        with shown_on_terminal(config) as on_wait:
+            report = scan_file(
+                path, display, settings, run.root, server=fork_server_of(config), hub=source.hub, on_wait=on_wait
+            )
         cache[key] = replace(report, settings=settings.to_json(), command=command)
     return settings, cache[key]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,15 +55,16 @@ def scan_file(
     *,
     server: ForkServer | None = None,
     hub: HubFile | None = None,
+    on_wait: Callable[[str, float], None] | None = None,
 ) -> ModelReport:
     """The report on one model file, named ``display``, scanned in a child process, which ``server`` forks if given.
 
-    ``hub``: see ``Source``.
+    ``hub``: see ``Source``. ``on_wait`` is told about every second which check is running, and for how many seconds.
     """
     from ._session import ScanSession
 
     with ScanSession(path, display, settings, root, server=server, hub=hub) as session:
-        return session.report()
+        return session.report(on_wait)
 
 
 def scan_network(network: torch.nn.Module, settings: ScanSettings, root: Path) -> ModelReport:

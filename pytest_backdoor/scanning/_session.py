@@ -15,7 +15,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ from ._processes import ForkServer, ScanProcess, SpawnedProcess, can_fork, envir
 # What a child may send: its answers are read by the process that must survive it. Pictures of triggers take the most.
 _LONGEST_ANSWER = 64 << 20
 _MOST_UNREAD = 4
+_SECONDS_BETWEEN_SIGNS = 1.0
 # Files that a scan left behind are removed; a process that ends writes its last within this time.
 _SECONDS_TO_END = 5.0
 _DESCRIBED = frozenset({"sha256", "size", "format", "task", "preprocessing"})
@@ -87,10 +88,14 @@ class ScanSession:
         self._hub = hub
         self._child: _Running | None = None
 
-    def run(self, check: str) -> Finding:
-        """The finding of one planned check; never raises for what the model does."""
+    def run(self, check: str, on_wait: Callable[[str, float], None] | None = None) -> Finding:
+        """The finding of one planned check; never raises for what the model does.
+
+        ``on_wait`` is told about every second which check is running, and for how many seconds.
+        """
         started = time.perf_counter()
-        answer = self._ask({"check": check})
+        told = None if on_wait is None else lambda: on_wait(check, time.perf_counter() - started)
+        answer = self._ask({"check": check}, told)
         if answer is not None:
             try:
                 finding = Finding.from_json(answer)
@@ -119,9 +124,9 @@ class ScanSession:
         self._description.update({name: value for name, value in found.items() if value is not None})
         return {**found, **self._description, "isolation": self._isolation}
 
-    def report(self) -> ModelReport:
-        """The report of a whole scan."""
-        findings = tuple(self.run(name) for name in planned_checks(self._settings))
+    def report(self, on_wait: Callable[[str, float], None] | None = None) -> ModelReport:
+        """The report of a whole scan; ``on_wait`` as for ``run``."""
+        findings = tuple(self.run(name, on_wait) for name in planned_checks(self._settings))
         return ModelReport(path=self.display, findings=findings, **self.describe())
 
     def close(self) -> None:
@@ -136,7 +141,7 @@ class ScanSession:
     ) -> None:
         self.close()
 
-    def _ask(self, request: Mapping[str, Any]) -> Any:
+    def _ask(self, request: Mapping[str, Any], on_wait: Callable[[], None] | None = None) -> Any:
         """The child's answer, None if it gave none."""
         if self._used_up:
             return None
@@ -148,18 +153,18 @@ class ScanSession:
         if self._child is None:
             self._child = self._start()
         self._send(self._child, request)
-        answer = self._answer(self._child)
+        answer = self._answer(self._child, on_wait)
         if answer is not None and "isolation" in answer:
             self._isolation = self._isolation or answer["isolation"]
             self._spend(time.monotonic() - started)
             started = time.monotonic()
-            answer = self._answer(self._child)
+            answer = self._answer(self._child, on_wait)
         self._spend(time.monotonic() - started)
         return answer
 
-    def _answer(self, child: _Running) -> Any:
+    def _answer(self, child: _Running, on_wait: Callable[[], None] | None) -> Any:
         try:
-            line = child.answers.get(timeout=self._remaining)
+            line = _next_line(child, self._remaining, on_wait)
         except queue.Empty:
             self._used_up = (
                 f"Scanning {self.display} took longer than {self._settings.timeout:g} s, so it was stopped; "
@@ -278,6 +283,21 @@ def _has_spoken(child: _Running) -> bool:
     line = child.answers.get()
     child.answers.put(line)
     return bool(line)
+
+
+def _next_line(child: _Running, seconds: float | None, on_wait: Callable[[], None] | None) -> str:
+    """The next line within ``seconds``, None for no limit. Raises queue.Empty if there was none."""
+    if on_wait is None:
+        return child.answers.get(timeout=seconds)
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = _SECONDS_BETWEEN_SIGNS if until is None else until - time.monotonic()
+        try:
+            return child.answers.get(timeout=max(0.0, min(left, _SECONDS_BETWEEN_SIGNS)))
+        except queue.Empty:
+            if left <= _SECONDS_BETWEEN_SIGNS and until is not None:
+                raise
+            on_wait()
 
 
 def _read_lines(stream: IO[str], answers: queue.SimpleQueue[str]) -> None:
