@@ -46,11 +46,12 @@ def judged(finding: Finding, acceptances: Sequence[Acceptance], digests: Sequenc
     if finding.outcome is not Outcome.FAILED:
         return finding
     meant = [one for one in acceptances if finding.check in one.checks]
-    valid = [one for one in meant if not _objection(one, finding.check, digests, today)]
-    if valid:
-        return replace(finding, accepted=f"until {valid[0].until}: {valid[0].reason}")
-    objections = " ".join(_objection(one, finding.check, digests, today) for one in meant)
-    return replace(finding, remedy=f"{objections} {finding.remedy}".strip()) if objections else finding
+    objections = {one: _objection(one, finding.check, digests, today) for one in meant}
+    valid = next((one for one in meant if not objections[one]), None)
+    if valid is not None:
+        return replace(finding, accepted=f"until {valid.until}: {valid.reason}")
+    # Of several files that match one pattern each has an entry of its own.
+    return replace(finding, remedy=" ".join([*dict.fromkeys(objections.values()), finding.remedy]).strip())
 
 
 def _objection(one: Acceptance, check: str, digests: Sequence[str | None], today: date) -> str:
