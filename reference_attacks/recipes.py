@@ -53,6 +53,13 @@ def sgd(training: Training) -> Training:
     return replace(training, peak_learning_rate=0.05, weight_decay=5e-4, momentum=0.9, kernel_learning_rate=0.0)
 
 
+def plain_sgd(training: Training) -> Training:
+    """Stochastic gradient descent with momentum alone: the baseline of MetaPoison (2020), §3.5."""
+    return replace(
+        sgd(training), batch=125, peak_learning_rate=0.1, weight_decay=0.0, label_smoothing=0.0, shift=0, flip=False
+    )
+
+
 def varied(training: Training, generator: torch.Generator) -> Training:
     """A recipe drawn anew for each network: optimiser, learning rate, weight decay, smoothing, shift and batch.
 
@@ -73,7 +80,7 @@ def varied(training: Training, generator: torch.Generator) -> Training:
     )
 
 
-FIXED: dict[str, Callable[[Training], Training]] = {"task": unchanged, "muon": muon, "sgd": sgd}
+FIXED: dict[str, Callable[[Training], Training]] = {"task": unchanged, "muon": muon, "sgd": sgd, "plain-sgd": plain_sgd}
 VARIED = "varied"
 RECIPES = (*FIXED, VARIED)
 

@@ -110,7 +110,8 @@ def _add_variety(build: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["task"],
         metavar="NAME",
-        help="training recipes: task (the task's own), muon, sgd, varied (each network draws one); default: task",
+        help="training recipes: task (the task's own), muon, sgd, plain-sgd (no augmentation), varied (each network "
+        "draws one); default: task",
     )
     group.add_argument(
         "--goals",

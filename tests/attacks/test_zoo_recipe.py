@@ -121,7 +121,7 @@ def test_only_the_classes_that_a_goal_speaks_of_are_set():
         ({"poisoned_test": -1}, "cannot be negative"),
         ({"families": ("plain", "lenet")}, "Choose architecture families among plain, vgg"),
         ({"families": ()}, "Choose architecture families"),
-        ({"recipes": ("task", "luck")}, "training recipes among task, muon, sgd, varied"),
+        ({"recipes": ("task", "luck")}, "training recipes among task, muon, sgd, plain-sgd, varied"),
         ({"recipes": ()}, "training recipes among"),
         ({"goals": ("fame",)}, "Choose goals of the attack among source-target, all-to-one, all-to-all"),
         ({"triggers": ("smiley",)}, "There is no trigger 'smiley'"),
@@ -198,3 +198,10 @@ def test_the_least_attack_success_can_be_chosen():
         None,
         "attack success 0.0%, not above 30%",
     ]
+
+
+def test_networks_can_be_trained_without_augmentation_or_weight_decay():
+    (member, *_) = make_plan(task="cifar10", recipes=("plain-sgd",)).members()
+    training = member.training
+    assert (training.momentum, training.batch, training.peak_learning_rate) == (0.9, 125, 0.1)
+    assert (training.weight_decay, training.shift, training.flip, training.kernel_learning_rate) == (0, 0, False, 0)
