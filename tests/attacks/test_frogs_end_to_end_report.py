@@ -110,8 +110,8 @@ def test_victims_of_the_papers_schedule_are_told_beside_reduced_ones(built):
     if end_to_end.folder_of(settings)[1] != REDUCED:
         pytest.skip("on a GPU all victims are full ones")
     results = end_to_end.measure_figure_5(settings)
-    assert results["paper_schedule"] is None
-    assert "at its rate" not in end_to_end.PARTS["figure-5"].text(results)
+    assert results.pop("paper_schedule") is None
+    assert "at its rate" not in end_to_end.PARTS["figure-5"].text(results), "results of older versions are without it"
     folder = open_folder(settings.work, PAPER_SCHEDULE, 0, CPU)
     folder.build(main_trials(PAPER_SCHEDULE)[:3], None)
     names.clear()

@@ -49,7 +49,7 @@ def figure_5(results: Values) -> str:
         if summary is not None
     ]
     text = _successes(results, rows, results["outliers"])
-    schedule = results["paper_schedule"]
+    schedule = results.get("paper_schedule")
     if schedule is None:
         return text
     first = schedule["random"]
