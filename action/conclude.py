@@ -31,7 +31,8 @@ def conclude(environment: Mapping[str, str]) -> int:
         return FAILURE
     number = int(code)
     if number == 0 and verdict not in ("error", ""):
-        print(f"The gate is open: {verdict}.")
+        accepted = ", which the settings accept" if verdict == "suspicious" else ""
+        print(f"The gate is open: {verdict}{accepted}.")
         return 0
     meaning = MEANINGS.get(number, f"pytest ended with status {number}") if number else "its report cannot be read"
     if number == 1 and fail_on == "never" and verdict in LOOKED_AT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -68,6 +69,21 @@ def test_backdoored_model_is_red_after_its_reports_are_out(project, act):
     assert {UPLOAD, SARIF} <= set(ran.used)
     assert "::error title=Backdoor scan%3A suspicious::model.onnx:" in ran.log
     assert "model.onnx" in ran.summary
+
+
+def test_what_the_settings_accept_is_told_and_green(project, act):
+    digest = hashlib.sha256(project.add(kind="bad").read_bytes()).hexdigest()
+    project.configure(
+        models="[[tool.pytest-backdoor.models]]\npath = 'model.onnx'\n[[tool.pytest-backdoor.models.accept]]\n"
+        f"checks = ['litmus']\nuntil = 2099-12-31\nreason = 'a lesson'\nsha256 = '{digest}'"
+    )
+    ran = act("model.onnx")
+    assert ran.success, ran.log
+    assert (ran.outputs["verdict"], ran.outputs["findings"], ran.outputs["exit-code"]) == ("suspicious", "0", "0")
+    assert "::notice title=Backdoor scan%3A suspicious::model.onnx:" in ran.log
+    assert "::error" not in ran.log
+    assert "The gate is open: suspicious, which the settings accept." in ran.log
+    assert "until 2099-12-31" in ran.summary
 
 
 @pytest.mark.parametrize(
