@@ -34,9 +34,13 @@ def accepted_reason(finding: Finding) -> str:
 
 def reasons(findings: Iterable[Finding]) -> list[str]:
     """One line for each reason of ``short_reason``, behind the checks that share it."""
+    return _shared((finding.check, short_reason(finding)) for finding in findings)
+
+
+def _shared(reasons: Iterable[tuple[str, str]]) -> list[str]:
     checks: dict[str, list[str]] = {}
-    for finding in findings:
-        checks.setdefault(short_reason(finding), []).append(one_line(finding.check))
+    for check, reason in reasons:
+        checks.setdefault(reason, []).append(one_line(check))
     return [f"{', '.join(names)}: {reason}" for reason, names in checks.items()]
 
 
@@ -207,8 +211,8 @@ def summary_table(models: Sequence[ModelReport]) -> list[str]:
         text = _doubtful_preprocessing(model.preprocessing)
         if text:
             lines += _wrap(f"preprocessing: {text}", WIDTH, first=" " * 12, rest=" " * 14)
-        accepted = [f"{one.check}: accepted {one.accepted}" for one in model.findings if one.accepted is not None]
-        for reason in (*accepted, *reasons(one for one in model.findings if one.outcome is Outcome.NOT_ASSESSED)):
+        accepted = ((one.check, f"accepted {one.accepted}") for one in model.findings if one.accepted is not None)
+        for reason in (*_shared(accepted), *reasons(one for one in model.findings if one.outcome is Outcome.NOT_ASSESSED)):
             lines += _wrap(reason, WIDTH, first=" " * 12, rest=" " * 14)
     return lines
 
