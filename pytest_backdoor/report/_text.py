@@ -212,7 +212,8 @@ def summary_table(models: Sequence[ModelReport]) -> list[str]:
         if text:
             lines += _wrap(f"preprocessing: {text}", WIDTH, first=" " * 12, rest=" " * 14)
         accepted = ((one.check, f"accepted {one.accepted}") for one in model.findings if one.accepted is not None)
-        for reason in (*_shared(accepted), *reasons(one for one in model.findings if one.outcome is Outcome.NOT_ASSESSED)):
+        unmade = (one for one in model.findings if one.outcome is Outcome.NOT_ASSESSED)
+        for reason in (*_shared(accepted), *reasons(unmade)):
             lines += _wrap(reason, WIDTH, first=" " * 12, rest=" " * 14)
     return lines
 
