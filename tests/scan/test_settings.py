@@ -98,7 +98,7 @@ def test_not_valid(name, given):
         ("fqr", "Did you mean 'fpr'"),
         ("input_rnage", "Did you mean 'input_range'"),
         ("pth", "Did you mean 'path'"),
-        ("entirely_else", "Known settings: allow_unverified, channel_order, checks, .*path"),
+        ("entirely_else", "Known settings: accept, allow_unverified, channel_order, checks, .*path"),
     ],
 )
 def test_unknown(name, says):
