@@ -155,12 +155,12 @@ def read_settings(config: pytest.Config) -> RunSettings:
 
 def _validate(values: dict[str, Any], *, where: str, also: tuple[str, ...] = ()) -> None:
     settings = make_settings(values, where=where, also=also)
-    try:
-        check_names(settings.checks)
-        for acceptance in settings.accept or ():
-            check_names(acceptance.checks)
-    except SettingsError as error:
-        raise SettingsError(f"{where}: {error}") from None
+    named = [("checks", settings.checks), *(("accept: checks", accepted.checks) for accepted in settings.accept or ())]
+    for setting, names in named:
+        try:
+            check_names(names)
+        except SettingsError as error:
+            raise SettingsError(f"{where}: {setting}: {error}") from None
 
 
 def _from_invocation_folder(command_line: dict[str, Any], config: pytest.Config) -> None:
