@@ -115,7 +115,8 @@ def _folders(folder: Path, environment: dict[str, str]) -> Iterator[None]:
 @contextmanager
 def _street(folder: Path, environment: dict[str, str]) -> Iterator[None]:
     """``street.jpg``: one of the photographs."""
-    with Image.open(Path(environment["BACKDOOR_DATA_ROOT"]) / "road-signs" / "images" / "road0.png") as photograph:
+    (path,) = (Path(environment["BACKDOOR_DATA_ROOT"]) / "road-signs" / "images").glob("road0.*")
+    with Image.open(path) as photograph:
         photograph.convert("RGB").save(folder / "street.jpg")
     yield
 
