@@ -115,7 +115,7 @@ def _explanation(model: ModelReport, again: str) -> str:
     bad = [finding for finding in model.findings if finding.blocks]
     state = "could not be scanned" if model.verdict is Verdict.ERROR else f"is {model.verdict.value}"
     head = f"{one_line(model.path)} {state}."
-    if not bad and model.verdict is not Verdict.UNVERIFIED:
+    if model.verdict is Verdict.SUSPICIOUS and model.accepted:
         return f"{head} It is accepted."
     if model.verdict is Verdict.UNVERIFIED:
         lines = "\n".join(f"  {reason}" for reason in reasons(model.findings))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from ..scanning._session import OnWait
 
 SECONDS_BEFORE = 2.0
 # Where the cursor is was pytest's last word: it is kept, and what is written after it is removed again.
 _KEEP, _BACK, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
-
-OnWait = Callable[[str, float], None]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..models.hub import HubFile
     from ._processes import ForkServer
+    from ._session import OnWait
 
 LOCK_NAME = "models.lock"
 
@@ -55,7 +55,7 @@ def scan_file(
     *,
     server: ForkServer | None = None,
     hub: HubFile | None = None,
-    on_wait: Callable[[str, float], None] | None = None,
+    on_wait: OnWait | None = None,
 ) -> ModelReport:
     """The report on one model file, named ``display``, scanned in a child process, which ``server`` forks if given.
 

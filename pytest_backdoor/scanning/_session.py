@@ -33,6 +33,7 @@ from ._processes import ForkServer, ScanProcess, SpawnedProcess, can_fork, envir
 _LONGEST_ANSWER = 64 << 20
 _MOST_UNREAD = 4
 _SECONDS_BETWEEN_SIGNS = 1.0
+OnWait = Callable[[str, float], None]
 # Files that a scan left behind are removed; a process that ends writes its last within this time.
 _SECONDS_TO_END = 5.0
 _DESCRIBED = frozenset({"sha256", "size", "format", "task", "preprocessing"})
@@ -88,7 +89,7 @@ class ScanSession:
         self._hub = hub
         self._child: _Running | None = None
 
-    def run(self, check: str, on_wait: Callable[[str, float], None] | None = None) -> Finding:
+    def run(self, check: str, on_wait: OnWait | None = None) -> Finding:
         """The finding of one planned check; never raises for what the model does.
 
         ``on_wait`` is told about every second which check is running, and for how many seconds.
@@ -124,7 +125,7 @@ class ScanSession:
         self._description.update({name: value for name, value in found.items() if value is not None})
         return {**found, **self._description, "isolation": self._isolation}
 
-    def report(self, on_wait: Callable[[str, float], None] | None = None) -> ModelReport:
+    def report(self, on_wait: OnWait | None = None) -> ModelReport:
         """The report of a whole scan; ``on_wait`` as for ``run``."""
         findings = tuple(self.run(name, on_wait) for name in planned_checks(self._settings))
         return ModelReport(path=self.display, findings=findings, **self.describe())

@@ -26,7 +26,7 @@ from ...poison_frogs.experiments import (
 )
 from ...poison_frogs.summaries import records_of, rotations, summary
 from ...poison_frogs.trials import Trial
-from ...zoo.machine import choose_machine
+from ...zoo.machine import Machine, choose_machine
 from ..parts import Part, Settings, Values
 from . import end_to_end_plots, end_to_end_text
 
@@ -83,12 +83,11 @@ def measure_figure_5(settings: Settings) -> Values:
         "outliers": summary(records_of(folder, outliers)),
         "outlier_targets": [_outlier(record) for record in records_of(folder, outliers)],
         "rotations": rotations(records_of(folder, [*main_trials(scale), *outliers])),
-        "paper_schedule": _paper_schedule(settings) if scale == REDUCED else None,
+        "paper_schedule": _paper_schedule(settings, folder.machine) if scale == REDUCED else None,
     }
 
 
-def _paper_schedule(settings: Settings) -> Values | None:
-    machine = choose_machine(None, settings.workers, None, None)
+def _paper_schedule(settings: Settings, machine: Machine) -> Values | None:
     folder = open_folder(settings.work, PAPER_SCHEDULE, settings.seed, machine)
     random = records_of(folder, main_trials(PAPER_SCHEDULE))
     outliers = records_of(folder, outlier_trials(PAPER_SCHEDULE))
